@@ -1,0 +1,32 @@
+# Two commands do everything on a fresh machine: `make bench` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SUITE ?= quick
+
+.PHONY: bench test check format clean
+
+bench: $(INSTALLED)
+	$(BIN)/bench run --suite $(SUITE)
+	@echo "The report lies in results/$(SUITE)/report/ (report.md, tables as .tex and .csv, plots as .pdf and .png)"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n auto
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv dist

@@ -1,0 +1,363 @@
+"""`bench`: one function a command, each parses, makes one call and prints. No torch before it is needed.
+
+Exit status: 0 all done; 1 some cells failed; 2 usage or suite error; 3 a preflight check failed under --strict;
+4 interrupted, continue with the same command; 5 a stored file is damaged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.errors import BenchError, Interrupted
+
+app = typer.Typer(
+    name="bench",
+    help="Robustness and interpretability of image classifiers, measured on the same checkpoints in one run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Start with: bench run --suite smoke",
+)
+out = Console()
+err = Console(stderr=True)
+
+
+class Listing(str, Enum):
+    """What `bench list` lists."""
+
+    trainers = "trainers"
+    metrics = "metrics"
+    attributions = "attributions"
+    attacks = "attacks"
+    datasets = "datasets"
+    models = "models"
+    suites = "suites"
+
+
+Suite = Annotated[
+    str, typer.Option("--suite", "-s", help="A suite's name, or the path of a .toml file.")
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option("--dataset", "-d", help="Another data set than the suite's; also folder:PATH."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A third-party model, file:PATH@ARCHITECTURE[?mean=..&std=..]; repeatable.",
+    ),
+]
+Trainers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trainer", "-t",
+        help="Only this trainer of the suite; one that it does not have (a name or a .py file) is added. Repeatable.",
+    ),
+]  # fmt: skip
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        help="Only this metric of the suite; one that it does not have is added. Repeatable.",
+    ),
+]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds instead of the suite's: 0,1,2.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Use the first N test images only.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", envvar="BENCH_DATA", help="Root of downloaded data sets, in torchvision's layout."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-w", min=1, help="Worker processes: one per core by default, one on a GPU."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run's folder; results/SUITE by default.")
+]
+Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def main() -> None:
+    """Entry point of the `bench` command."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except BenchError as error:
+        err.print(f"[bold red]bench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.status)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@app.command("list")
+def list_(what: Annotated[Listing, typer.Argument()], as_json: Json = False) -> None:
+    """List what can be named in a suite."""
+    from benchmark.catalogue import catalogue
+
+    rows = catalogue(what.value)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*(escape(value) for value in row.values()))
+    out.print(table)
+
+
+@app.command()
+def show(name: str, as_json: Json = False) -> None:
+    """Show the card of a trainer, metric, attribution, model, data set or suite."""
+    from benchmark.catalogue import describe
+
+    text, facts = describe(name)
+    print(json.dumps(facts, indent=1) if as_json else text)
+
+
+@app.command()
+def plan(
+    suite: Suite,
+    dataset: Dataset = None, model: Models = None, trainer: Trainers = None, metric: Metrics = None,
+    seeds: Seeds = None, limit: Limit = None,
+    workers: Workers = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show the cells of a suite, their number and an estimate of the time. Trains nothing."""
+    from benchmark import costs
+
+    planned = _planned(suite, dataset, model, trainer, metric, seeds, limit)
+    overview = costs.overview(planned, workers or _cores())
+    if as_json:
+        print(json.dumps(overview, indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trainings")
+    table.add_column("metrics")
+    names = [f"{t.label}, seed {t.seed}" if t.trainer else t.model for t in planned.trainings]
+    cells = list(
+        dict.fromkeys(
+            (c.metric.card.label(dict(c.metric.settings)), str(c.threat or ""))
+            for c in planned.cells
+        )
+    )
+    columns = [names, [f"{label} {threat}".strip() for label, threat in cells]]
+    for i in range(max(map(len, columns))):
+        table.add_row(*(escape(column[i]) if i < len(column) else "" for column in columns))
+    out.print(table)
+    out.print(
+        f"\n{overview['models']} models x {len(cells)} metrics = {overview['cells']} cells on "
+        f"{planned.data.name}, {overview['refits']} retrainings at most. {overview['estimate']}",
+        highlight=False,
+    )
+
+
+@app.command()
+def run(
+    suite: Suite = "quick",
+    dataset: Dataset = None, model: Models = None, trainer: Trainers = None, metric: Metrics = None,
+    seeds: Seeds = None, limit: Limit = None, device: Device = "auto",
+    workers: Workers = None, folder: Out = None, data: Data = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a preflight check fails.")] = False,
+) -> None:  # fmt: skip
+    """Train, measure and report. The same command again continues, or finds that all is done."""
+    from benchmark.progress import display
+    from benchmark.run import run as execute
+    from benchmark.work import Place
+
+    planned = _planned(suite, dataset, model, trainer, metric, seeds, limit)
+    own = _suite(suite).dataset == planned.data.name
+    name = planned.suite.name if own else f"{planned.suite.name}-{_stem(planned.data.name)}"
+    place = Place(folder or Path("results") / name, data, _device(device))
+    workers = workers or (_cores() if place.device == "cpu" else 1)
+    words = shlex.join(["bench", *sys.argv[1:]])
+    try:
+        with display(err, workers) as shown:
+            result = execute(planned, place, workers, begin=shown.begin, words=words)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; continue with the same command: {words}") from None
+    report(place.folder)
+    for title, reason in result.failed:
+        err.print(f"[red]failed[/] {escape(title)}: {escape(reason)}", highlight=False)
+    for line in result.unfit:
+        err.print(f"[yellow]preflight[/] {escape(line)}", highlight=False)
+    if not result.computed and not result.failed:
+        err.print("Nothing to do: every cell of this plan was done before.")
+    raise typer.Exit(result.status(strict))
+
+
+@app.command()
+def train(
+    trainer: Annotated[
+        str, typer.Option("--trainer", "-t", help="A trainer's name, or a .py file.")
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", "-d")] = "digits",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    threat: Annotated[str, typer.Option("--threat", help="Linf, L2 0.5, Linf 8/255.")] = "Linf",
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--out", "-o", help="A .safetensors file.")] = None,
+    device: Device = "auto",
+    data: Data = None,
+) -> None:
+    """Train one model and keep its weights as safetensors; prints the line that names it in a suite."""
+    from benchmark import work
+    from benchmark.executors import prepare
+    from benchmark.plan import plan as make
+    from benchmark.progress import epoch_lines
+    from benchmark.suite import Entry, Suite
+
+    entry = Entry(name=trainer, recipe={"epochs": epochs} if epochs else {})
+    suite = Suite(
+        name="train", dataset=dataset, seeds=[seed], threat=threat, trainer=[entry],
+        metric=[Entry(name="clean_accuracy")], file="bench train",
+    )  # fmt: skip
+    training = make(suite).trainings[0]
+    target = file or Path(f"{_stem(trainer)}-{_stem(dataset)}-seed{seed}.safetensors")
+    prepare()
+    try:
+        with epoch_lines(err, training) as line:
+            spec = work.train_to_file(training, target, data, _device(device), line)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; nothing was written") from None
+    print(spec)
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write the tables and plots of a run again, from its records, and print the main table."""
+    from benchmark.report.write import terminal, write
+
+    write(folder)
+    for table in terminal(folder, width=out.width):
+        out.print(table)
+    err.print(f"Report: {folder / 'report'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(folder: Folder, as_json: Json = False) -> None:
+    """Tell how many cells of a run are done, failed or waiting."""
+    from benchmark import ledger
+    from benchmark.store import Store, StoreError
+
+    book = ledger.read(folder)
+    if book is None:
+        raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
+    states = [book.state(Store(folder), entry) for entry in book.entries]
+    counts = {state: states.count(state) for state in ("done", "failed", "waiting")}
+    reasons = {
+        f"{e.label} {e.threat} of {e.trainer}, seed {e.seed}".replace("  ", " "): book.failures[
+            e.key
+        ]
+        for e, state in zip(book.entries, states, strict=True)
+        if state == "failed"
+    }
+    if as_json:
+        print(json.dumps({"suite": book.suite, **counts, "reasons": reasons}, indent=1))
+        return
+    out.print(
+        f"suite {book.suite}: " + ", ".join(f"{n} {state}" for state, n in counts.items()),
+        highlight=False,
+    )
+    for title, reason in reasons.items():
+        out.print(f"failed {escape(title)}: {escape(reason)}", highlight=False)
+
+
+@app.command()
+def doctor(data: Data = None) -> None:
+    """Check the installation: versions, known clashes, device, data."""
+    from benchmark.doctor import examine
+
+    healthy = True
+    for name, verdict, detail in examine(data):
+        colour = {"ok": "green", "note": "yellow", "broken": "red"}[verdict]
+        out.print(
+            f"[{colour}]{verdict:6}[/] {name}: {escape(detail)}", highlight=False, soft_wrap=True
+        )
+        healthy &= verdict != "broken"
+    raise typer.Exit(0 if healthy else 1)
+
+
+def _suite(name: str) -> Any:
+    from benchmark.suite import read
+
+    return read(name)
+
+
+def _planned(
+    name: str, dataset: str | None, model: list[str] | None, trainer: list[str] | None,
+    metric: list[str] | None, seeds: str | None, limit: int | None,
+) -> Any:  # fmt: skip
+    """The plan of a suite as the options change it."""
+    from benchmark.plan import plan as make
+    from benchmark.suite import changed
+
+    suite = changed(
+        _suite(name), dataset=dataset, models=model or (), trainers=trainer or (),
+        metrics=metric or (), seeds=_numbers(seeds), limit=limit,
+    )  # fmt: skip
+    return make(suite)
+
+
+def _numbers(seeds: str | None) -> list[int]:
+    try:
+        return [int(word) for word in seeds.split(",")] if seeds else []
+    except ValueError:
+        raise BenchError(
+            f"--seeds {seeds!r}: whole numbers with commas between them, as in 0,1,2"
+        ) from None
+
+
+def _stem(name: str) -> str:
+    """A name or path as part of a file's name."""
+    return re.sub(r"\W+", "-", name.removesuffix(".py")).strip("-")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device(name: str) -> str:
+    """The device that is meant; a name that is none, or is not here, is a usage error."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = "none"
+    if kind not in ("cpu", "cuda"):
+        raise BenchError(f"--device {name!r}: valid are auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BenchError(f"--device {name!r}: torch finds no CUDA device on this machine")
+    return name
+
+
+if __name__ == "__main__":
+    main()

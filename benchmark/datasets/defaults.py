@@ -1,0 +1,71 @@
+"""What is known of each data set without loading it, from defaults.toml beside this file. No torch: plans use it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.cards import nearest
+from benchmark.errors import BenchError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class UnknownDataset(BenchError):
+    """No data set has this name; the message names the nearest."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Shape, normalisation, threats and training recipe of a data set. `classes` is 0 for a folder."""
+
+    name: str
+    channels: int
+    size: int
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    threats: dict[str, str]
+    """Norm -> radius as typed ("8/255")."""
+    recipe: dict[str, Any]
+    """Fields of trainers.recipe.Recipe."""
+    trainers: dict[str, dict[str, Any]]
+    """Settings of trainers that this data set needs to be other than their defaults."""
+
+
+@cache
+def _tables() -> dict[str, dict[str, Any]]:
+    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
+
+
+def names() -> tuple[str, ...]:
+    """The data sets, in the order of the file."""
+    return tuple(_tables())
+
+
+def defaults(name: str) -> Defaults:
+    """What is known of a data set; "folder:PATH" is a folder. Raises UnknownDataset."""
+    kind, colon, path = name.partition(":")
+    if kind not in names() or bool(colon) != (kind == "folder") or (colon and not path):
+        raise UnknownDataset(_unknown(name, kind))
+    table = dict(_tables()[kind])
+    mean, std = tuple(table.pop("mean")), tuple(table.pop("std"))
+    # copies: the cached tables stay as the file has them
+    threats, recipe = dict(table.pop("threats")), dict(table.pop("recipe"))
+    trainers = dict(table.pop("trainers", {}))
+    return Defaults(
+        name, mean=mean, std=std, threats=threats, recipe=recipe, trainers=trainers, **table
+    )
+
+
+def _unknown(name: str, kind: str) -> str:
+    if kind == "folder":
+        return f"data set {name!r} needs the path of its tree, as in 'folder:pictures'"
+    valid = ["folder:PATH" if known == "folder" else known for known in names()]
+    return f"unknown data set {name!r}{nearest(kind, valid)}"

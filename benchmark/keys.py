@@ -1,0 +1,99 @@
+"""Keys of results: hashes of everything that determines them, the method's own code included."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cards import ROOT
+from benchmark.plan import Part
+from metrics.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def key(*facts: Any) -> str:
+    """16 hex digits that stand for these facts (numbers, strings, lists, dictionaries, dataclasses)."""
+    text = json.dumps(facts, default=_plain, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tensor(values: Tensor) -> str:
+    """16 hex digits that stand for the shape, type and numbers of a tensor."""
+    digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
+    digest.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def part_facts(part: Part | None) -> Any:
+    """A method's facts: its name, its settings, and the version of its code."""
+    return part and [part.card.name, dict(part.settings), code_version(part.card.path)]
+
+
+@cache
+def code_version(path: Path) -> str:
+    """A hash of a source file and of all files of ours that it imports, comments and docstrings left out."""
+    digest = hashlib.sha256()
+    for file in sorted(_closure(path)):
+        digest.update(_code(file).encode())
+    return digest.hexdigest()[:16]
+
+
+def _closure(path: Path) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _imports(file)
+    return found
+
+
+def _imports(path: Path) -> Iterator[Path]:
+    """The files of ours that a source file imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+            if name.split(".")[0] in ("benchmark", "trainers", "metrics") and file.is_file():
+                yield file
+
+
+@cache
+def _code(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            # a string that stands alone is a docstring or the description of a field
+            node.body = [s for s in body if not _is_text(s)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ThreatModel):
+        return [value.norm, value.eps]  # not as it was written
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"{type(value).__name__} cannot be part of a key")

@@ -1,0 +1,122 @@
+"""plan.json of a run's folder: every cell that was asked for there, and the key of its result.
+
+A folder belongs to one suite. Giving the command again with more seeds, models or metrics adds their cells; a cell
+whose key has changed (other code, data or settings of the suite) takes the place of its predecessor. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmark.plan import Cell
+from benchmark.store import Store, StoreError, write_json
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell as the reports name it, and where its results are."""
+
+    dataset: str
+    model: str
+    trainer: str
+    train_threat: str
+    reconstruction: bool
+    seed: int
+    threat: str
+    metric: str
+    family: str
+    label: str
+    params: str
+    directions: dict[str, str]
+    """Measure -> "higher", "lower" or ""; the first is the metric's headline."""
+    images: str
+    """Fingerprint of the data set."""
+    model_key: str
+    inspection_key: str
+    key: str
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What the cell is, whatever its key."""
+        return (
+            self.dataset, self.model, self.trainer, self.seed,
+            self.metric, self.params, self.threat,
+        )  # fmt: skip
+
+
+def entry(cell: Cell, images: str, model_key: str, inspection_key: str, key: str) -> Entry:
+    """The ledger's line for a cell."""
+    training, metric = cell.training, cell.metric.card
+    return Entry(
+        dataset=training.data.name,
+        model=training.model,
+        trainer=training.label,
+        train_threat=str(training.threat or ""),
+        reconstruction=training.trainer is not None and training.trainer.card.reconstruction,
+        seed=training.seed,
+        threat=str(cell.threat or ""),
+        metric=metric.name,
+        family=metric.family,
+        label=metric.label(dict(cell.metric.settings)),
+        params=str(cell.metric),
+        directions={m.name: m.direction if m.direction != "none" else "" for m in metric.measures},
+        images=images,
+        model_key=model_key,
+        inspection_key=inspection_key,
+        key=key,
+    )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The suite a folder belongs to, its cells in the order of the tables, and why some have no result."""
+
+    suite: str
+    entries: tuple[Entry, ...]
+    failures: dict[str, str]
+    """Key -> reason."""
+
+    def state(self, store: Store, entry: Entry) -> Literal["done", "failed", "waiting"]:
+        """How far a cell is."""
+        if store.has("cells", entry.key):
+            return "done"
+        return "failed" if entry.key in self.failures else "waiting"
+
+
+def read(folder: Path) -> Ledger | None:
+    """The ledger of a folder, none if it has none; StoreError if it cannot be read."""
+    path = folder / "plan.json"
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        entries = tuple(Entry(**line) for line in content["entries"])
+        return Ledger(content["suite"], entries, content["failures"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not a run's plan ({error})") from None
+
+
+def write(folder: Path, ledger: Ledger) -> None:
+    """Put the ledger into its folder, unless it says the same already."""
+    if read(folder) != ledger:
+        content = {
+            "suite": ledger.suite,
+            "entries": [asdict(line) for line in ledger.entries],
+            "failures": ledger.failures,
+        }
+        write_json(folder / "plan.json", content)
+
+
+def amended(old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path) -> Ledger:
+    """The ledger with the cells of a command added; StoreError if the folder is another suite's."""
+    if old is None:
+        return Ledger(suite, new, {})
+    if old.suite != suite:
+        raise StoreError(
+            f"{folder} holds results of suite {old.suite!r}, not of {suite!r}; give another folder with --out"
+        )
+    lines = {line.identity: line for line in old.entries} | {line.identity: line for line in new}
+    return Ledger(suite, tuple(lines.values()), old.failures)

@@ -1,0 +1,112 @@
+"""manifest.json: what made a folder's results - versions, machine, data, and the seconds of every job."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cards import ROOT
+from benchmark.store import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmark.datasets.base import Dataset
+    from benchmark.executors import Outcome
+    from benchmark.plan import Plan
+
+PACKAGES = (
+    "bridgebench", "torch", "torchvision", "captum", "pyautoattack", "robustbench",
+    "numpy", "pandas", "scipy", "scikit-learn", "matplotlib",
+)  # fmt: skip
+
+
+def now() -> str:
+    """The time, to the second, with its zone."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what results depend on; "" for what is not installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def commit() -> str:
+    """The commit of the checkout that the code is in, with "+" if files differ from it; "" outside a checkout."""
+    if not (ROOT / ".git").exists():
+        return ""
+    try:
+        words = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, empty if it has none."""
+    path = folder / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@dataclass
+class Log:
+    """One invocation of a run, as it will stand in the manifest."""
+
+    folder: Path
+    command: str
+    workers: int
+    device: str
+    started: str = field(default_factory=now)
+
+    def write(self, plan: Plan, data: Dataset, outcomes: Sequence[Outcome]) -> None:
+        """Add this invocation to the manifest."""
+        old = read(self.folder)
+        seconds = {o.job.name: round(o.seconds, 3) for o in outcomes if o.error is None}
+        invocation = {
+            "command": self.command, "started": self.started, "ended": now(),
+            "workers": self.workers, "device": self.device,
+            "done": len(seconds), "failed": len(outcomes) - len(seconds),
+        }  # fmt: skip
+        content = {
+            "suite": plan.suite.name,
+            "command": self.command,
+            "started": old.get("started", self.started),
+            "versions": versions(),
+            "commit": commit(),
+            "machine": {
+                "system": platform.platform(), "processor": platform.machine(),
+                "cores": os.cpu_count(), "device": _device(self.device),
+            },
+            "definition": plan.suite.model_dump(),
+            "data": {
+                **old.get("data", {}),
+                data.name: {
+                    "fingerprint": data.fingerprint(), "train": len(data.train),
+                    "validation": len(data.validation), "test": len(data.test), "note": data.note,
+                },
+            },
+            "invocations": [*old.get("invocations", []), invocation],
+            "seconds": {**old.get("seconds", {}), **seconds},
+        }  # fmt: skip
+        write_json(self.folder / "manifest.json", content)
+
+
+def _device(name: str) -> str:
+    if not name.startswith("cuda"):
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name(name)

@@ -1,0 +1,1 @@
+"""Classifiers: one architecture a file, without normalisation; `base.build` puts it inside."""

@@ -1,0 +1,221 @@
+"""A suite becomes a tuple of cells: one metric of one model each. Every name and setting is checked here.
+
+Nothing is trained or loaded, and torch is not imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from benchmark.cards import Card, CardError, Kind, card, nearest
+from benchmark.datasets.defaults import Defaults, UnknownDataset, defaults
+from benchmark.models import spec
+from benchmark.suite import Entry, Suite, SuiteError, expanded
+from metrics import threat as threats
+from metrics.threat import ThreatModel
+from trainers.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data set by name, and how many of its images are used (none: all)."""
+
+    name: str
+    train_limit: int | None
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A trainer or metric with the settings it is given (those that differ from its defaults), in order of name."""
+
+    kind: Kind
+    reference: str
+    """Name, or path of a user's file."""
+    settings: tuple[tuple[str, Any], ...]
+
+    @property
+    def card(self) -> Card:
+        """The method's card."""
+        return card(self.kind, self.reference)
+
+    def __str__(self) -> str:
+        return json.dumps(dict(self.settings)) if self.settings else ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model to be: trained here by a trainer and a recipe, or (without a trainer) loaded from someone's file."""
+
+    data: DataSpec
+    model: str
+    """Architecture, or the specification of a third-party model."""
+    trainer: Part | None
+    recipe: Recipe | None
+    threat: ThreatModel | None
+    seed: int
+    label: str
+    """The training's name in tables: "pgd_at (Linf 0.1)", "pretrained"."""
+    reference: Recipe
+    """Recipe of the classifier that ROAR and KAR retrain: the same for every model of a plan."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one model under one threat."""
+
+    training: Training
+    metric: Part
+    threat: ThreatModel | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a suite, in the order of the tables."""
+
+    suite: Suite
+    data: DataSpec
+    trainings: tuple[Training, ...]
+    cells: tuple[Cell, ...]
+
+
+def plan(suite: Suite) -> Plan:
+    """The cells of a suite; SuiteError names the first thing that cannot be run."""
+    try:
+        facts = defaults(suite.dataset)
+    except UnknownDataset as error:
+        raise SuiteError(f"{suite.file}: dataset: {error}") from None
+    planner = _Planner(suite, facts)
+    trainings = tuple(planner.trainings())
+    metrics = tuple(planner.metrics())
+    cells = tuple(Cell(t, metric, threat) for t in trainings for metric, threat in metrics)
+    for name in suite.gallery.attributions:
+        planner.named("gallery.attributions", "attributions", name)
+    return Plan(suite, planner.data, trainings, cells)
+
+
+def threat(text: str, own: Mapping[str, str]) -> ThreatModel:
+    """A threat as suites write it: "Linf" (the data set's own radius), "Linf *0.5" (half of it), "Linf 8/255"."""
+    norm, _, written = text.strip().partition(" ")
+    if norm in own and (not written or written.startswith("*")):
+        standard = threats.parse(f"{norm} {own[norm]}")
+        return standard.scaled(float(written[1:])) if written else standard
+    return threats.parse(text)
+
+
+class _Planner:
+    """The suite and the facts of its data set, asked for trainings and metrics."""
+
+    def __init__(self, suite: Suite, facts: Defaults) -> None:
+        self.suite, self.facts = suite, facts
+        self.data = DataSpec(suite.dataset, suite.train_limit, suite.limit)
+        # the last epoch counts, as in Kim, Seo & Jeon: a retraining has no validation of its own
+        self.reference = dataclasses.replace(self.recipe("recipe", {}), keep="last")
+
+    def trainings(self) -> Iterator[Training]:
+        """Third-party models first, then every trainer, grid point, threat and seed."""
+        for text in self.suite.model:
+            try:
+                found = spec.parse(text)
+            except spec.SpecError as error:
+                raise SuiteError(f"{self.suite.file}: model: {error}") from None
+            yield Training(self.data, found.text, None, None, None, 0, "pretrained", self.reference)
+        for number, entry in expanded(self.suite.trainer, "trainers"):
+            place = f"trainer[{number}]"
+            for part, level in self._grid(place, entry, "trainers"):
+                recipe = self.recipe(f"{place}.recipe", entry.recipe)
+                label = self._label(part, level, entry.recipe)
+                for seed in self.suite.seeds:
+                    yield Training(
+                        self.data, recipe.architecture, part, recipe, level, seed, label,
+                        self.reference,
+                    )  # fmt: skip
+
+    def metrics(self) -> Iterator[tuple[Part, ThreatModel | None]]:
+        """Every metric, grid point and threat."""
+        for number, entry in expanded(self.suite.metric, "metrics"):
+            place = f"metric[{number}]"
+            if entry.recipe:
+                raise SuiteError(f"{self.suite.file}: {place}: a metric has no recipe")
+            yield from self._grid(place, entry, "metrics")
+
+    def recipe(self, place: str, changes: Mapping[str, Any]) -> Recipe:
+        """The data set's recipe, changed by the suite, changed by the entry."""
+        fields = {field.name for field in dataclasses.fields(Recipe)}
+        values = {**self.facts.recipe, **self.suite.recipe, **changes}
+        for name in values:
+            if name not in fields:
+                raise SuiteError(
+                    f"{self.suite.file}: {place}: unknown key {name!r}{nearest(name, list(fields))}"
+                )
+        self.named(f"{place}.architecture", "models", values["architecture"])
+        try:
+            return TypeAdapter(Recipe).validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"]))
+            raise SuiteError(
+                f"{self.suite.file}: {place}: {key} = {problem['input']!r}: {problem['msg']}"
+            ) from None
+
+    def named(self, place: str, kind: Kind, name: str) -> Card:
+        """The card of a name in the suite; SuiteError if there is none."""
+        try:
+            return card(kind, name)
+        except CardError as error:
+            raise SuiteError(f"{self.suite.file}: {place}: {error}") from None
+
+    def _grid(
+        self, place: str, entry: Entry, kind: Kind
+    ) -> Iterator[tuple[Part, ThreatModel | None]]:
+        found = self.named(place, kind, entry.name)
+        own = self.facts.trainers.get(entry.name, {}) if kind == "trainers" else {}
+        settings = {**own, **entry.settings}
+        levels = self._threats(f"{place}.threat", found, entry)
+        choices = [self._choices(place, found, key, value) for key, value in settings.items()]
+        for values in product(*choices):
+            given = dict(zip(settings, values, strict=True))
+            kept = {k: v for k, v in given.items() if v != found.parameter(k).default}
+            for level in levels:
+                yield Part(kind, entry.name, tuple(sorted(kept.items()))), level
+
+    def _choices(self, place: str, found: Card, key: str, value: object) -> list[object]:
+        """The values of a setting: a list is a grid (a list of lists where one value is itself a list)."""
+        try:
+            parameter = found.parameter(key)
+            is_grid = isinstance(value, list) and (
+                not parameter.takes_list or (bool(value) and isinstance(value[0], list))
+            )
+            values: Sequence[object] = value if is_grid else [value]  # type: ignore[assignment]
+            return [parameter.check(each) for each in values]
+        except CardError as error:
+            raise SuiteError(f"{self.suite.file}: {place}: {error}") from None
+
+    def _threats(self, place: str, found: Card, entry: Entry) -> list[ThreatModel | None]:
+        if not found.needs_threat:
+            if entry.threat is not None:
+                raise SuiteError(f"{self.suite.file}: {place}: {found.name} takes no threat")
+            return [None]
+        written = self.suite.threat if entry.threat is None else entry.threat
+        try:
+            return [
+                threat(text, self.facts.threats)
+                for text in ([written] if isinstance(written, str) else written)
+            ]
+        except ValueError as error:
+            raise SuiteError(f"{self.suite.file}: {place}: {error}") from None
+
+    def _label(self, part: Part, level: ThreatModel | None, recipe: Mapping[str, Any]) -> str:
+        own = self.facts.trainers.get(part.reference, {})
+        shown = {k: v for k, v in part.settings if own.get(k) != v} | dict(recipe)
+        details = [str(level)] if level else []
+        details += [f"{key}={value}" for key, value in shown.items()]
+        name = part.card.label(dict(part.settings))
+        return f"{name} ({', '.join(details)})" if details else name

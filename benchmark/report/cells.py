@@ -1,0 +1,99 @@
+"""The cells of a table: the mean, its interval, and both as the text that every format shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure: its family, its heading, which way is better, and how its numbers are written."""
+
+    family: str
+    label: str
+    threat: str
+    measure: str
+    direction: str
+    scale: float
+    """100 for accuracies, which are shown in percent."""
+    spec: str
+    """The format of every number of the column (".1f")."""
+
+    @property
+    def arrow(self) -> str:
+        """The sign of the better direction."""
+        return {"higher": "↑", "lower": "↓"}.get(self.direction, "")
+
+    @property
+    def unit(self) -> str:
+        """The unit of the shown numbers."""
+        return "%" if self.scale == 100 else ""
+
+    def written(self, value: float) -> str:
+        """A value of the records as it is shown."""
+        text = format(value * self.scale, self.spec)
+        return text.lstrip("-") if float(text) == 0 else text
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over seeds with its 95% interval, in the records' own unit, and its text."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    seeds: int
+    shown: str = "–"
+    reach: str = ""
+    """The distance to the farther end of the interval as text, so that mean ± reach never says too little."""
+    best: bool = False
+    reason: str = ""
+    """Why there is no value, or not of all seeds."""
+    mark: str = ""
+    """The letter of the footnote with the reason."""
+
+
+ABSENT = Cell(np.nan, np.nan, np.nan, 0, 0, reason="not part of this run")
+
+
+def cell(row: pd.Series, column: Column) -> Cell:
+    """The cell of one pooled row."""
+    made = Cell(
+        row["value"], row["low"], row["high"], int(row["n"]), int(row["seeds"]), reason=row["note"]
+    )
+    if np.isnan(made.mean):
+        return made
+    reach = max(made.mean - made.low, made.high - made.mean)
+    text = column.written(reach) if np.isfinite(reach) else ""
+    return replace(made, shown=column.written(made.mean), reach=text)
+
+
+def number_format(values: pd.Series, reaches: pd.Series) -> tuple[float, str]:
+    """Scale 1 and a format: three significant digits of a column's largest value, more where intervals are narrower."""
+    largest = float(values.abs().max())
+    if not np.isfinite(largest) or largest == 0:
+        return 1.0, ".3f"
+    narrow = float(reaches.median())
+    digits = 2 - _magnitude(largest)
+    if np.isfinite(narrow) and narrow > 0:
+        digits = min(max(digits, -_magnitude(narrow)), digits + 2)
+    # beyond these, zeros would fill the cell
+    return 1.0, f".{max(digits, 0)}f" if -4 < digits <= 5 else ".2e"
+
+
+def _magnitude(value: float) -> int:
+    return int(np.floor(np.log10(value)))
+
+
+def with_best(cells: Sequence[Cell], column: Column) -> list[Cell]:
+    """The best of a column flagged, at the shown precision: what reads the same is best together."""
+    numbers = [float(c.shown) for c in cells if not np.isnan(c.mean)]
+    if len(numbers) < 2 or not column.direction:
+        return list(cells)
+    best = max(numbers) if column.direction == "higher" else min(numbers)
+    return [replace(c, best=not np.isnan(c.mean) and float(c.shown) == best) for c in cells]

@@ -1,0 +1,58 @@
+"""A table as tidy CSV: one line a cell, plain numbers in the unit of the table, for spreadsheets and pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from benchmark.report.cells import Cell, Column
+from benchmark.report.table import Row, Table
+
+HEADER = (
+    *(
+        "dataset",
+        "row",
+        "model",
+        "trainer",
+        "reconstruction",
+        "family",
+        "label",
+        "threat",
+        "measure",
+    ),
+    *("direction", "unit", "mean", "low", "high", "n", "seeds", "best", "note"),
+)
+
+
+def tidy_csv(table: Table) -> str:
+    """The whole table; means and interval ends unrounded, empty where there is none."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(
+        _line(table, row, column, cell)
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+    )
+    return out.getvalue()
+
+
+def _line(table: Table, row: Row, column: Column, cell: Cell) -> tuple[object, ...]:
+    return (
+        *(table.dataset, row.name, row.model, row.trainer, row.dagger),
+        *(
+            column.family,
+            column.label,
+            column.threat,
+            column.measure,
+            column.direction,
+            column.unit,
+        ),
+        *(_number(v * column.scale) for v in (cell.mean, cell.low, cell.high)),
+        *(cell.n, cell.seeds, cell.best, cell.reason),
+    )
+
+
+def _number(value: float) -> str:
+    # ten digits: percent of a fraction would otherwise end in binary dust (41.199999999999996)
+    return format(value, ".10g") if value == value else ""

@@ -1,0 +1,84 @@
+"""What things are called in a report: rows, headings, file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+FAMILIES = ("robustness", "fidelity", "manifold", "sharpness", "stability", "localisation")
+"""The families in the order of a paper; others follow by name."""
+
+PRETRAINED = "pretrained"
+
+
+def row_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(model, trainer) -> the row's name, unique, in the order of the records.
+
+    The trainer alone where all trainings share an architecture; a third-party model goes by its own name.
+    """
+    keys = list(dict.fromkeys(zip(records["model"], records["trainer"], strict=True)))
+    several = len({model for model, trainer in keys if trainer != PRETRAINED}) > 1
+    short = _short_models([model for model, _ in keys])
+    names = {}
+    for model, trainer in keys:
+        if trainer == PRETRAINED:
+            name = f"{short[model]} ({trainer})"
+        else:
+            name = f"{trainer}, {short[model]}" if several else trainer
+        names[model, trainer] = name or short[model] or "(no name)"
+    return {key: _unique(name, key, names) for key, name in names.items()}
+
+
+def family_order(families: list[str]) -> list[str]:
+    """The families of a table from left to right."""
+    known = [family for family in FAMILIES if family in families]
+    return known + sorted(set(families) - set(known))
+
+
+def one_line(text: str, limit: int = 160) -> str:
+    """A reason on one line, cut at the end."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def clipped(text: str, limit: int) -> str:
+    """A name cut in the middle, where names that belong together differ least from each other's ends."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) * 2 // 3
+    return text[:head] + "…" + text[len(text) - (limit - 1 - head) :]
+
+
+def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
+    """Every name cut to `limit` characters, or to as many more as it takes for different names to stay different."""
+    distinct = list(dict.fromkeys(names))
+    while len({clipped(name, limit) for name in distinct}) < len(distinct):
+        limit += 8
+    return {name: clipped(name, limit) for name in distinct}
+
+
+def norm_sign(text: str) -> str:
+    """Norms as signs: "pgd_at (Linf 0.1)" -> "pgd_at (ℓ∞ 0.1)"."""
+    return re.sub(r"\bL(inf|[012])(?= [\d.])", lambda m: "ℓ" + _NORMS[m[1]], text)
+
+
+def file_stem(*parts: str) -> str:
+    """A file name of these parts that every file system takes."""
+    text = "-".join(parts).lower()
+    return re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-.")[:100] or "unnamed"
+
+
+_NORMS = {"inf": "∞", "0": "₀", "1": "₁", "2": "₂"}
+
+
+def _short_models(models: list[str]) -> dict[str, str]:
+    """Files without their folders, unless that would give two of them one name."""
+    short = {m: re.split(r"[/\\]", m)[-1] if m.startswith("file:") else m for m in models}
+    taken = list(short.values())
+    return {m: name if taken.count(name) == 1 or m == name else m for m, name in short.items()}
+
+
+def _unique(name: str, key: tuple[str, str], names: dict[tuple[str, str], str]) -> str:
+    return name if list(names.values()).count(name) == 1 else f"{name}, {key[0]}"

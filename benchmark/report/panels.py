@@ -1,0 +1,80 @@
+"""How a wide table is cut: into panels of whole families where they fit a width, each panel with all rows."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+
+from benchmark.report.cells import Cell, Column
+from benchmark.report.table import Table
+
+Panel = list[int]
+"""The columns of a panel, as indices into the table's."""
+
+_HEADING = 11
+"""Characters of a heading's line: as wide as "41.2 ± 12.7", so that headings do not widen columns."""
+
+
+def panels(table: Table, width: int, gap: int = 2, limit: int = 36) -> list[Panel]:
+    """The columns in panels of at most `width` characters, row names (of at most `limit`) included."""
+    room = width - max([min(limit, len(name(table, i))) for i in range(len(table.rows))], default=0)
+    wide = [column_width(table, i) + gap for i in range(len(table.columns))]
+    cut: list[Panel] = []
+    for family in _families(table):
+        for part in _chunks(family, wide, room):
+            fits = cut and sum(wide[i] for i in (*cut[-1], *part)) <= room
+            if fits:
+                cut[-1].extend(part)
+            else:
+                cut.append(part)
+    return cut
+
+
+def groups(table: Table, panel: Panel) -> list[tuple[str, int]]:
+    """(family, number of its columns) of a panel from left to right."""
+    families = groupby(table.columns[i].family for i in panel)
+    return [(family[:1].upper() + family[1:], len(list(members))) for family, members in families]
+
+
+def heading(column: Column) -> list[str]:
+    """A column's heading in lines: the label with its arrow, then the threat of the evaluation."""
+    lines = textwrap.wrap(column.label, _HEADING, break_long_words=False) or [column.measure]
+    if column.arrow:
+        lines[-1] += f" {column.arrow}"
+    return [*lines, column.threat] if column.threat else lines
+
+
+def name(table: Table, row: int) -> str:
+    """A row's name with its dagger."""
+    return table.rows[row].name + ("†" if table.rows[row].dagger else "")
+
+
+def plain(cell: Cell) -> str:
+    """A cell as text, without its footnote's letter."""
+    return f"{cell.shown} ± {cell.reach}" if cell.reach else cell.shown
+
+
+def column_width(table: Table, i: int) -> int:
+    """Characters of a column."""
+    cells = [len(plain(row.cells[i])) + len(row.cells[i].mark) for row in table.rows]
+    return max([len(line) for line in heading(table.columns[i])] + cells)
+
+
+def _families(table: Table) -> list[Panel]:
+    indices = groupby(range(len(table.columns)), key=lambda i: table.columns[i].family)
+    return [list(members) for _, members in indices]
+
+
+def _chunks(family: Panel, wide: list[int], room: int) -> Iterator[Panel]:
+    """A family that is too wide by itself in as few, evenly filled parts as will do."""
+    parts = -(-sum(wide[i] for i in family) // max(room, 1))
+    # columns that are wider than their share may need one part more
+    while parts < len(family):
+        size = -(-len(family) // parts)
+        chunks = [family[i : i + size] for i in range(0, len(family), size)]
+        if all(sum(wide[i] for i in chunk) <= room for chunk in chunks):
+            break
+        parts += 1
+    size = -(-len(family) // min(parts, len(family)))
+    yield from (family[i : i + size] for i in range(0, len(family), size))

@@ -1,0 +1,92 @@
+"""Labels beside points without overlaps: each takes the first free place around its point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
+# above and below right of the point first: there neither of its own interval's lines runs; distances in points
+_AROUND = (
+    (5, 3, "left", "bottom"),
+    (5, -3, "left", "top"),
+    (-5, 3, "right", "bottom"),
+    (-5, -3, "right", "top"),
+    (6, 0, "left", "center"),
+    (-6, 0, "right", "center"),
+    (0, 6, "center", "bottom"),
+    (0, -6, "center", "top"),
+)
+_PLACES = [(dx * far, dy * far, ha, va) for far in (1.0, 1.9, 3.2) for dx, dy, ha, va in _AROUND]
+_POINT = 4.0
+"""Half the side of the square that a marker keeps free, in pixels at 100 dpi."""
+
+Bar = list[list[float]]
+"""A straight line as its two abscissae and its two ordinates."""
+
+
+def place_labels(
+    axis: Axes, labels: Sequence[tuple[float, float, str]], bars: Sequence[Bar]
+) -> bool:
+    """Annotates points (x, y, text); False, with the rest left out, where one finds no place within the axes.
+
+    A label never covers a point or another label; of the places left it takes the one that covers fewest bars.
+    """
+    figure = axis.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # the layout decides where the points are
+    renderer = canvas.get_renderer()
+    taken = [_square(*axis.transData.transform((x, y))) for x, y, _ in labels]
+    lines = [_extent(axis, bar) for bar in bars]
+    for x, y, text in labels:
+        free: list[tuple[int, int]] = []
+        notes = [_note(axis, x, y, text, place) for place in _PLACES]
+        boxes = [note.get_window_extent(renderer) for note in notes]
+        for i, box in enumerate(boxes):
+            if _inside(box, axis.bbox) and not any(box.overlaps(other) for other in taken):
+                free.append((sum(box.overlaps(line) for line in lines) + i // len(_AROUND), i))
+        chosen = min(free, default=(0, -1))[1]
+        for i, note in enumerate(notes):
+            if i != chosen:
+                note.remove()
+        if not free:
+            return False
+        taken.append(boxes[chosen])
+    return True
+
+
+def _note(
+    axis: Axes, x: float, y: float, text: str, place: tuple[float, float, str, str]
+) -> Annotation:
+    dx, dy, ha, va = place
+    note = axis.annotate(
+        text,
+        (x, y),
+        (dx, dy),
+        textcoords="offset points",
+        ha=ha,
+        va=va,
+        fontsize=7,
+        color="#222222",
+        zorder=5,
+    )
+    note.set_in_layout(False)  # a label must not move the axes that it was placed in
+    return note
+
+
+def _extent(axis: Axes, bar: Bar) -> Bbox:
+    (x0, y0), (x1, y1) = axis.transData.transform(list(zip(*bar, strict=True)))
+    return Bbox.from_extents(x0 - 1, y0 - 1, x1 + 1, y1 + 1)
+
+
+def _square(x: float, y: float) -> Bbox:
+    return Bbox.from_extents(x - _POINT, y - _POINT, x + _POINT, y + _POINT)
+
+
+def _inside(box: Bbox, room: Bbox) -> bool:
+    return box.x0 >= room.x0 and box.x1 <= room.x1 and box.y0 >= room.y0 and box.y1 <= room.y1

@@ -1,0 +1,90 @@
+"""Accuracy against the size of the perturbation: PGD at several eps of a norm, clean accuracy at 0."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmark.report.names import file_stem, norm_sign
+from benchmark.report.read import Run
+from benchmark.report.series import clean, named, points, threat
+from benchmark.report.style import Look, legend_below, looks, percent
+
+
+def accuracy_over_eps(run: Run) -> dict[str, Figure]:
+    """One figure a data set, one panel a norm, one line a training."""
+    figures = {name: _figure(part) for name, part in run.by_dataset().items()}
+    return {
+        file_stem("accuracy-over-eps", name): figure for name, figure in figures.items() if figure
+    }
+
+
+def _figure(run: Run) -> Figure | None:
+    records = named(run.records)
+    look = looks(records["row"].unique())
+    panels = _panels(records)
+    if not panels:
+        return None
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines["row"]))
+    figure = Figure(figsize=(max(3.0 * len(panels), 3.8), 2.5))
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, ((norm, label), lines) in zip(axes, panels.items(), strict=True):
+        _panel(axis, lines, look)
+        axis.set_title(f"{label}, {norm_sign(norm + ' 0')[:-2]}")
+    axes[0].set_ylabel("accuracy")
+    axes[0].set_ylim(bottom=0)
+    shown = [look[name] for name in names]
+    handles = [Line2D([], [], color=one.color, marker=one.marker, ls=one.line) for one in shown]
+    legend_below(figure, handles, [one.name for one in shown])
+    return figure
+
+
+def _panels(records: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """(norm, label of the attack) -> its points, for each norm with PGD at one eps at least besides 0."""
+    attacks = records[(records["metric"] == "pgd") & records["measure"].str.contains("accuracy")]
+    threats = attacks["threat"].map(threat)
+    known = attacks[threats.notna()].assign(
+        norm=[t[0] for t in threats.dropna()], eps=[t[1] for t in threats.dropna()]
+    )
+    start = points(clean(records)).assign(eps=0.0)
+    panels = {}
+    for norm, group in known.groupby("norm", sort=False):
+        # of several settings of PGD, the one at the most eps makes the curve
+        label = group.groupby("label", sort=False)["eps"].nunique().idxmax()
+        lines = points(group[group["label"] == label], ["eps"])
+        at_zero = start[
+            start["row"].isin(lines["row"]) & ~start["row"].isin(lines[lines["eps"] == 0]["row"])
+        ]
+        both = pd.concat([part for part in (at_zero, lines) if len(part)]) if len(lines) else lines
+        if both["eps"].nunique() > 1:
+            panels[str(norm), str(label)] = both
+    return panels
+
+
+def _panel(axis: Axes, lines: pd.DataFrame, look: dict[str, Look]) -> None:
+    for name, line in lines.groupby("row", sort=False):
+        ordered, style = line.sort_values("eps"), look[str(name)]
+        known = np.isfinite(ordered["low"]) & np.isfinite(ordered["high"])
+        axis.plot(
+            ordered["eps"],
+            ordered["value"],
+            color=style.color,
+            marker=style.marker,
+            ls=style.line,
+            clip_on=False,
+        )
+        axis.vlines(
+            ordered["eps"][known],
+            ordered["low"][known],
+            ordered["high"][known],
+            color=style.color,
+            lw=0.7,
+            alpha=0.5,
+        )
+    axis.set_xlabel("size of the perturbation ε")
+    axis.margins(x=0.02)
+    axis.set_xlim(left=0)
+    axis.yaxis.set_major_formatter(percent)

@@ -1,0 +1,54 @@
+"""What the plots share: the records of one data set pooled over seeds, under the names of the rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from benchmark.report.names import row_names
+from benchmark.report.pooling import pooled
+
+
+def named(records: pd.DataFrame) -> pd.DataFrame:
+    """The records with the row's name as a column."""
+    names = row_names(records)
+    keys = zip(records["model"], records["trainer"], strict=True)
+    return records.assign(row=[names[key] for key in keys])
+
+
+def points(records: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:
+    """Pooled values of `named` records, one for each row and `keys`, those without a value left out."""
+    pool = pooled(records, ["row", *keys]) if len(records) else pooled_nothing(keys)
+    return pool[np.isfinite(pool["value"])]
+
+
+def pooled_nothing(keys: Sequence[str]) -> pd.DataFrame:
+    """No points, with the columns that points have."""
+    columns = ["value", "low", "high", "n", "seeds", "note"]
+    return pd.DataFrame(
+        {"row": [], **{key: [] for key in keys}, **{c: np.array([]) for c in columns}}
+    )
+
+
+def clean(records: pd.DataFrame) -> pd.DataFrame:
+    """The records of clean accuracy: the accuracies of the robustness family without a threat."""
+    return records[
+        (records["family"] == "robustness")
+        & (records["threat"] == "")
+        & records["at"].isna()
+        & records["measure"].str.contains("accuracy")
+    ]
+
+
+def threat(text: str) -> tuple[str, float] | None:
+    """ "Linf 8/255" -> ("Linf", 0.0314); None for what is no threat."""
+    match = re.fullmatch(r"(\S+) ([\d.eE+-]+)(?:/([\d.]+))?", text.strip())
+    if not match:
+        return None
+    try:
+        return match[1], float(match[2]) / float(match[3] or 1)
+    except (ValueError, ZeroDivisionError):
+        return None

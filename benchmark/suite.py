@@ -1,0 +1,152 @@
+"""Suite files: what to run, as TOML. A list is a grid; relative threats make one file fit every data set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, MinLen
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.cards import Kind, cards, nearest
+from benchmark.errors import BenchError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent / "suites"
+
+
+class SuiteError(BenchError):
+    """A suite that cannot be run; the message names the file, the place, what came and what would be valid."""
+
+
+class Entry(BaseModel):
+    """One trainer or metric of a suite: its name (or "*", or a file's path), its threats, and settings of its own."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    name: str
+    threat: str | list[str] | None = None
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that are the method's own."""
+        return dict(self.model_extra or {})
+
+
+class Gallery(BaseModel):
+    """The saliency gallery: how many images, which maps."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    images: Annotated[int, Ge(0)] = 6
+    attributions: list[str] = ["gradient"]
+
+
+class Suite(BaseModel):
+    """A benchmark suite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    description: str = ""
+    dataset: str = "digits"
+    seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
+    limit: Annotated[int, Ge(1)] | None = None
+    """Test images that are used (the first ones); none means all."""
+    train_limit: Annotated[int, Ge(1)] | None = None
+    """Training images that are used; none means all."""
+    threat: str = "Linf"
+    """For every trainer and metric that names none: "Linf" (the data set's own radius), "Linf 8/255", "Linf *0.5"."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the data set's recipe, for all trainers."""
+    trainer: list[Entry] = []
+    metric: Annotated[list[Entry], MinLen(1)]
+    model: list[str] = []
+    """Third-party models, as `file:PATH@ARCHITECTURE`."""
+    gallery: Gallery = Gallery()
+
+    file: str = Field(default="", exclude=True)
+
+
+def names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read(name: str) -> Suite:
+    """The suite of a name, or of a TOML file's path."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        what = f"no suite file {name}" if name.endswith(".toml") else f"no suite {name!r}"
+        raise SuiteError(f"{what}{nearest(name, names())} or the path of a .toml file")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Suite.model_validate({**content, "file": str(path)})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: not TOML: {error}") from None
+    except ValidationError as error:
+        raise SuiteError(
+            "\n".join(f"{path}: {_say(problem)}" for problem in error.errors())
+        ) from None
+
+
+def _say(problem: Any) -> str:
+    """One validation problem in one line."""
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        fields = Gallery.model_fields if place.startswith("gallery") else Suite.model_fields
+        valid = [name for name in fields if name != "file"]
+        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), valid)}"
+    if problem["type"] == "missing":
+        return f"key {place!r} is missing"
+    return f"{place} = {problem['input']!r}: {problem['msg']}"
+
+
+def changed(
+    suite: Suite,
+    *,
+    dataset: str | None = None,
+    models: Sequence[str] = (),
+    trainers: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    limit: int | None = None,
+) -> Suite:
+    """The suite as the command line changes it; the file's checks hold for the result as well."""
+    content = suite.model_dump(exclude={"trainer", "metric"})
+    content["trainer"] = _chosen(suite.trainer, trainers, "trainers")
+    content["metric"] = _chosen(suite.metric, metrics, "metrics")
+    content["model"] = [*suite.model, *models]
+    content["file"] = suite.file
+    given = {"dataset": dataset, "seeds": list(seeds), "limit": limit}
+    return Suite.model_validate({**content, **{k: v for k, v in given.items() if v}})
+
+
+def _chosen(entries: Sequence[Entry], names: Sequence[str], kind: Kind) -> list[dict[str, Any]]:
+    """The entries of these names, or all if the suite has none of them; and new entries for the other names."""
+    everything = [entry for _, entry in expanded(entries, kind)]
+    known = {entry.name for entry in everything}
+    kept = [entry for entry in everything if entry.name in names] if known & set(names) else entries
+    new = [Entry(name=name) for name in dict.fromkeys(names) if name not in known]
+    return [entry.model_dump() for entry in (*kept, *new)]
+
+
+def expanded(entries: Sequence[Entry], kind: Kind) -> Iterator[tuple[int, Entry]]:
+    """The entries with their places in the file; "*" stands for every method that no other entry names."""
+    named = {entry.name for entry in entries}
+    rest = [name for name in cards(kind) if name not in named]
+    for number, entry in enumerate(entries):
+        for name in rest if entry.name == "*" else [entry.name]:
+            yield number, entry.model_copy(update={"name": name})
+
+
+def source(name: str) -> str:
+    """The file of a suite that comes with the package."""
+    return (FOLDER / f"{name}.toml").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Attribution fidelity: does the map point at what the classifier uses?"""

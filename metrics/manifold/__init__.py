@@ -1,0 +1,1 @@
+"""Manifold alignment: do gradients lie along the image manifold?"""

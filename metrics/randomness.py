@@ -1,0 +1,74 @@
+"""Random numbers that belong to a sample, not to a batch.
+
+A `Draws` is a stream of numbers for each sample, determined by a seed, a purpose and the sample's identity alone. So
+batch size, order, device and number of workers do not change a result, and no global generator is read or moved. The
+numbers are those of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"),
+computed as tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    """A 64-bit pattern as the int64 that torch can hold."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_GOLDEN, _M1, _M2 = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift (torch's is arithmetic)."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _M1
+    z = (z ^ _shift(z, 27)) * _M2
+    return z ^ _shift(z, 31)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for the samples `ids` (int64, shape (n,)), the same for a sample in whatever batch it comes.
+
+    `fork` gives an independent stream for another purpose; indexing gives the same stream for some of the samples.
+    """
+
+    seed: int
+    ids: Tensor
+
+    def fork(self, *purpose: str | int) -> Draws:
+        """An independent stream, named: `draws.fork("restart", 2)`."""
+        text = "/".join(map(str, (self.seed, *purpose))).encode()
+        return Draws(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big"), self.ids)
+
+    def __getitem__(self, index: Tensor | slice) -> Draws:
+        return Draws(self.seed, self.ids[index])
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform on (0, 1), float32, shape (n, *shape)."""
+        # 23 bits and a half fit a float32 exactly: neither 0 (log(u) is finite) nor 1 can come out
+        return (
+            ((_shift(self._bits(math.prod(shape)), 41) + 0.5) / (1 << 23)).float().view(-1, *shape)
+        )
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, float32, shape (n, *shape) (Box and Muller 1958)."""
+        u = self.uniform(2, math.prod(shape)).double()
+        return (
+            ((-2 * u[:, 0].log()).sqrt() * (2 * math.pi * u[:, 1]).cos()).float().view(-1, *shape)
+        )
+
+    def _bits(self, count: int) -> Tensor:
+        start = _mix(self.ids * _GOLDEN + _mix(torch.full_like(self.ids, _signed(self.seed))))
+        steps = torch.arange(1, count + 1, device=self.ids.device) * _GOLDEN
+        return _mix(start[:, None] + steps)

@@ -1,0 +1,1 @@
+"""Robustness: accuracy on clean and on adversarial images."""

@@ -1,0 +1,1 @@
+"""Saliency sharpness: how concentrated and how coherent a map is."""

@@ -1,0 +1,40 @@
+"""Entropy of a saliency map."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from metrics.attribution import AttributionName, Of, explain, pixel_map
+from metrics.case import Case, Scores
+
+
+def entropy(
+    case: Case, *, attribution: AttributionName = "gradient", of: Of = "log_odds"
+) -> Scores:
+    """How many pixels share the importance, on a logarithmic scale.
+
+    Label: Entropy {attribution}
+    Formula: -sum_i p_i ln p_i / ln n, p = |A| / sum|A|, n pixels
+    Measures:
+        entropy (lower, 0..1): 1 for a constant map, 0 for a single pixel.
+    Args:
+        attribution: The map.
+        of: The scalar that is attributed.
+    Cost: one map per image
+    Pitfalls: concentrated is not the same as faithful.
+    Paper: Bhatt, Weller & Moura 2020, "Evaluating and aggregating feature-based model explanations"
+    """
+    importance = pixel_map(
+        explain(case.model, case.x, case.draws, attribution=attribution, of=of)
+    ).flatten(1)
+    return {"entropy": _entropy(importance)}
+
+
+def _entropy(importance: Tensor) -> Tensor:
+    """(n, pixels) -> (n,)"""
+    v = importance.double()
+    total = v.sum(1, keepdim=True)
+    p = (v / total).where(total > 0, 1 / v.shape[1])  # a zero map prefers no pixel
+    return ((p * -p.clamp_min(1e-300).log()).sum(1) / math.log(v.shape[1])).float()

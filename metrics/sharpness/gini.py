@@ -1,0 +1,37 @@
+"""Gini coefficient of a saliency map."""
+
+from __future__ import annotations
+
+import torch
+
+from metrics.attribution import AttributionName, Of, explain, pixel_map
+from metrics.case import Case, Scores
+
+
+def gini(case: Case, *, attribution: AttributionName = "gradient", of: Of = "log_odds") -> Scores:
+    """How unequally importance is spread over the pixels.
+
+    Label: Gini {attribution}
+    Formula: sum_i (2i - n - 1) v_i / (n sum_i v_i), v = |A| / mean|A| + 1e-7 sorted ascending, n pixels
+    Measures:
+        gini (higher, 0..1): 0 for a constant map, 1 - 1/n for a single pixel, 0.5 for exponential values.
+    Args:
+        attribution: The map.
+        of: The scalar that is attributed.
+    Cost: one map per image
+    Pitfalls: sparse is not the same as faithful; Linf adversarial training raises it by itself.
+    Paper: Chalasani et al. 2020, "Concise explanations of neural networks using adversarial training"
+    """
+    importance = pixel_map(
+        explain(case.model, case.x, case.draws, attribution=attribution, of=of)
+    ).flatten(1)
+    return {"gini": _gini(importance)}
+
+
+def _gini(importance: torch.Tensor) -> torch.Tensor:
+    """(n, pixels) -> (n,)"""
+    # relative to the mean, so that the offset means the same for maps of any scale (a zero map counts as constant)
+    v = importance.double() / importance.double().mean(1, keepdim=True).clamp_min(1e-300) + 1e-7
+    n = v.shape[1]
+    weights = 2 * torch.arange(1, n + 1, device=v.device) - n - 1
+    return ((weights * v.sort(1).values).sum(1) / (n * v.sum(1))).float()

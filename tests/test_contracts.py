@@ -1,0 +1,160 @@
+"""What every trainer and every metric must keep to. The tests find the methods by themselves."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark import work
+from benchmark.cards import cards
+from benchmark.grading import grade
+from benchmark.plan import Cell, DataSpec, Part
+from benchmark.work import check_scores
+from metrics.case import Case, NotApplicable, predict
+from metrics.manifold._vae import VAE, VaeManifold
+from metrics.randomness import Draws
+from metrics.threat import L2, Linf
+from trainers.base import Diverged, Images
+from trainers.recipe import Recipe
+
+DATA = DataSpec("digits", 300, 24)
+RECIPE = Recipe("digits_cnn", epochs=3, lr=5e-3, batch_size=64, keep="last")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return work.dataset(DATA, None)
+
+
+def images(split):
+    return Images(split.x, split.y, split.ids)
+
+
+def trained(digits, name, seed=0, recipe=RECIPE, threat=None, x=None, **settings):
+    card = cards("trainers")[name]
+    model = work.untrained(digits, "digits", recipe, seed)
+    train = images(digits.train)
+    threat = threat or (Linf(0.05) if card.needs_threat else None)
+    return card.load()(
+        model, train if x is None else train._replace(x=x), images(digits.validation),
+        recipe=recipe, threat=threat, seed=seed, **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", cards("trainers"))
+class TestTrainers:
+    def test_learns_repeats_and_leaves_the_global_generator(self, digits, name):
+        before = torch.get_rng_state()
+        first, again = trained(digits, name), trained(digits, name)
+        assert torch.equal(torch.get_rng_state(), before)
+        weights = again.model.state_dict()
+        assert all(
+            torch.equal(value, weights[key]) for key, value in first.model.state_dict().items()
+        )
+        assert not any(module.training for module in first.model.modules())
+        assert len(first.log) == RECIPE.epochs
+        assert first.kept == RECIPE.epochs - 1
+        accuracy = (predict(first.model, digits.train.x) == digits.train.y).float().mean()
+        assert accuracy > 0.35, "three short epochs on ten classes must beat chance by far"
+
+    def test_the_seed_matters(self, digits, name):
+        one = trained(digits, name, seed=0).model.state_dict()
+        other = trained(digits, name, seed=1).model.state_dict()
+        assert any(not torch.equal(value, other[key]) for key, value in one.items())
+
+    def test_stops_when_the_loss_is_not_a_number(self, digits, name):
+        broken = digits.train.x.clone()
+        broken[7] = torch.nan
+        with pytest.raises(Diverged, match=r"loss is nan in epoch 1, step \d+ \(lr "):
+            trained(digits, name, x=broken)
+
+    def test_refuses_an_unknown_setting(self, digits, name):
+        with pytest.raises(TypeError, match="no_such_setting"):
+            trained(digits, name, no_such_setting=1)
+
+    def test_its_card_says_whether_it_needs_a_threat(self, digits, name):
+        card = cards("trainers")[name]
+        model = work.untrained(digits, "digits", RECIPE, 0)
+        arguments = (model, images(digits.train), images(digits.validation))
+        if card.needs_threat:
+            with pytest.raises(ValueError, match="needs a threat"):
+                card.load()(*arguments, recipe=RECIPE, threat=None, seed=0)
+            trained(digits, name, threat=L2(0.5))
+        else:
+            card.load()(*arguments, recipe=RECIPE, threat=None, seed=0)
+
+
+@pytest.fixture(scope="module")
+def classifier(digits):
+    return trained(digits, "standard").model.requires_grad_(False)
+
+
+def case_of(digits, model, threat, n=None):
+    test = digits.test[:n]
+    torch.manual_seed(0)
+    vae = VAE(1, 8, 8, 4).eval().requires_grad_(False)
+    return Case(
+        model=model, x=test.x, y=test.y, draws=Draws(0, test.ids),
+        train_x=digits.train.x, train_draws=Draws(0, digits.train.ids), threat=threat, classes=10,
+        grade=lambda adversarial: grade(model, test.x, test.y, threat, adversarial),
+        # a stand-in for retraining: the classifier itself on the changed test images
+        refit=lambda jobs: torch.stack([predict(model, job.test_images) == test.y for job in jobs]).float(),
+        manifold=lambda: VaeManifold.at(vae, test.x),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", cards("metrics"))
+class TestMetrics:
+    def test_gives_what_its_card_says_and_leaves_everything_as_it_was(
+        self, digits, classifier, name
+    ):
+        model = copy.deepcopy(classifier)
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        case = case_of(digits, model, Linf(0.1))
+        pixels, before = case.x.clone(), torch.get_rng_state()
+        card = cards("metrics")[name]
+        scores = card.load()(case)
+        assert torch.equal(torch.get_rng_state(), before), "the global generator moved"
+        assert torch.equal(case.x, pixels), "the images were changed in place"
+        assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+        assert not any(m.training or m._forward_hooks or m._backward_hooks for m in model.modules())
+        assert all(p.grad is None for p in model.parameters())
+        assert {key.partition("@")[0] for key in scores} == {m.name for m in card.measures}
+        training = None
+        check_scores(Cell(training, Part("metrics", name, ()), None), scores, len(case.y))
+        headline = scores[card.measures[0].name]
+        assert headline.isfinite().any()
+
+    def test_is_the_same_for_some_of_the_images_as_for_all(self, digits, classifier, name):
+        """A score belongs to its image, not to the batch (measures that refer to a whole set are exempt)."""
+        if name in ("roar", "kar", "reconstruction_distance", "auto_attack"):
+            pytest.skip("refers to the whole set of images, or is a library's")
+        metric = cards("metrics")[name].load()
+        whole = metric(case_of(digits, classifier, Linf(0.1)))
+        part = metric(case_of(digits, classifier, Linf(0.1), n=7))
+        for key, values in part.items():
+            torch.testing.assert_close(values, whole[key][..., :7], rtol=1e-4, atol=1e-5)
+
+    def test_its_card_says_whether_it_needs_a_threat(self, digits, classifier, name):
+        card = cards("metrics")[name]
+        case = case_of(digits, classifier, None, n=4)
+        if card.needs_threat:
+            with pytest.raises(NotApplicable, match="needs a threat"):
+                card.load()(case)
+        else:
+            card.load()(case)
+
+
+def test_scores_that_are_not_as_the_card_says_are_refused():
+    cell = Cell(None, Part("metrics", "gini", ()), None)
+    with pytest.raises(ValueError, match=r"gini returned 'ginni', its card lists \['gini'\]"):
+        check_scores(cell, {"ginni": torch.zeros(5)}, 5)
+    with pytest.raises(ValueError, match=r"shape \(4,\); one number per image is \(5,\)"):
+        check_scores(cell, {"gini": torch.zeros(4)}, 5)
+
+
+def test_a_model_in_training_mode_would_be_noticed():
+    """The contract test's own check can fail."""
+    model = nn.Sequential(nn.Dropout())
+    assert any(module.training for module in model.modules())

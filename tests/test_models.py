@@ -1,0 +1,336 @@
+"""Every architecture builds; specs and checkpoints load, or are refused in one line that says why."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmark.cards import cards
+from benchmark.datasets.load import load as load_data
+from benchmark.models import spec
+from benchmark.models.base import ModelError, Normalised, activation_layer, build
+from benchmark.models.checkpoint import load
+from metrics.case import predict
+
+ROOT = Path(spec.__file__).parent.parent.parent
+GREY, COLOUR = {"mean": [0.5], "std": [0.5]}, {"mean": [0.5] * 3, "std": [0.5] * 3}
+SIZES = [(1, 28, 10), (3, 32, 10), (3, 32, 4)]
+WIDE = {"preact_resnet18": {"width": 8}}  # 11 million parameters are not needed here
+
+
+def make(
+    architecture: str, channels: int = 1, size: int = 28, classes: int = 10, **settings
+) -> Normalised:
+    normalisation = GREY if channels == 1 else COLOUR
+    settings = {"seed": 0} | WIDE.get(architecture, {}) | settings
+    return build(
+        architecture, channels=channels, classes=classes, size=size, **normalisation, **settings
+    ).eval()
+
+
+@pytest.mark.parametrize("architecture", sorted(cards("models")))
+def test_every_architecture_gives_finite_logits_for_any_shape(architecture):
+    for channels, size, classes in SIZES:
+        logits = make(architecture, channels, size, classes)(torch.rand(2, channels, size, size))
+        assert logits.shape == (2, classes)
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("architecture", sorted(cards("models")))
+def test_every_architecture_takes_every_activation(architecture):
+    x = torch.rand(2, 1, 28, 28)
+    relu = make(architecture)
+    for name, kind in {"softplus": nn.Softplus, "gelu": nn.GELU, "silu": nn.SiLU}.items():
+        other = make(architecture, activation=name)
+        assert not any(isinstance(layer, nn.ReLU) for layer in other.modules())
+        assert any(isinstance(layer, kind) for layer in other.modules())
+        assert relu.state_dict().keys() == other.state_dict().keys()
+        assert not torch.equal(relu(x), other(x))
+
+
+@pytest.mark.parametrize("architecture", sorted(cards("models")))
+def test_the_seed_alone_determines_the_weights(architecture):
+    before = torch.get_rng_state()
+    first = make(architecture).state_dict()
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(1)
+    again, other = make(architecture).state_dict(), make(architecture, seed=1).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("architecture", sorted(cards("models")))
+def test_every_activation_is_a_module_of_its_own_that_leaves_its_input(architecture):
+    """Attribution methods hook modules: one that is used twice, or works in place, gives wrong results."""
+    calls: list[nn.Module] = []
+    model = make(architecture)
+    for layer in model.modules():
+        if isinstance(layer, nn.ReLU):
+            assert not layer.inplace
+            layer.register_forward_hook(lambda layer, *_: calls.append(layer))
+    model(torch.rand(1, 1, 28, 28))
+    assert len(calls) == len(set(calls)) > 0
+
+
+def test_normalisation_is_inside_and_checks_the_channels():
+    model = Normalised(nn.Flatten(), mean=[0.25, 0.5], std=[0.5, 0.25])
+    assert torch.equal(model(torch.full((1, 2, 1, 1), 0.75)), torch.tensor([[1.0, 1.0]]))
+    with pytest.raises(
+        ModelError, match=r"takes images \(n, 2, H, W\), got a tensor of shape \(1, 3, 4, 4\)"
+    ):
+        model(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(ModelError, match="std needs positive"):
+        Normalised(nn.Flatten(), mean=[0.0], std=[0.0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "smal_cnn"}, "did you mean 'small_cnn'"),
+        ({"architecture": "base"}, "unknown architecture 'base'"),
+        ({"architecture": "small_cnn", "size": 1}, "small_cnn: images of 1x1 pixels are too small"),
+        (
+            {"architecture": "small_cnn", "padding": 1},
+            "no option 'padding' .*valid: first, hidden, pad, second",
+        ),
+        ({"architecture": "mlp", "activation": "tanh"}, "unknown activation 'tanh'"),
+        ({"architecture": "mlp", "mean": [0.1] * 3, "std": [1.0] * 3}, "each of 1 channels"),
+    ],
+)
+def test_what_cannot_be_built_is_explained(settings, message):
+    with pytest.raises(ModelError, match=message):
+        build(**({"channels": 1, "classes": 10, "size": 28, "seed": 0, **GREY} | settings))
+
+
+# --- specs
+
+
+def test_a_spec_says_where_what_and_how(tmp_path):
+    (tmp_path / "a@b.pt").write_bytes(b"x")
+    query = "mean=125.5/255,0.5,0.25&std=1,1,2&key=state_dict.0&ignore=a,b&pad=0&activation=gelu"
+    found = spec.parse(f"file:{tmp_path}/a@b.pt@small_cnn?{query}")
+    assert (found.path, found.architecture) == (tmp_path / "a@b.pt", "small_cnn")
+    assert found.mean == (125.5 / 255, 0.5, 0.25)
+    assert found.std == (1, 1, 2)
+    assert (found.key, found.ignore) == (("state_dict", "0"), ("a", "b"))
+    assert (found.options, found.activation) == ((("pad", 0),), "gelu")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "robustbench:Carmon2019Unlabeled",
+            "unknown kind 'robustbench'; valid now: file:PATH@ARCH",
+        ),
+        ("mine.pt", "unknown kind 'mine.pt'"),
+        ("file:mine.pt", "does not name its file and architecture"),
+        ("file:{}@smal_cnn", "did you mean 'small_cnn'"),
+        ("file:{}.gone@mlp", r"\.gone' does not exist"),
+        ("file:{}/..@mlp", "is a folder|does not exist"),
+        (
+            "file:{}@mlp?means=0.5",
+            "has no setting 'means'; valid: mean, std, key, ignore, activation, hidden, depth",
+        ),
+        ("file:{}@mlp?mean=0.5", "mean has 1 numbers and std 0"),
+        ("file:{}@mlp?mean=half&std=1", "'half' is not a number"),
+        ("file:{}@mlp?mean=1/0&std=1", "'1/0' is not a number"),
+        ("file:{}@mlp?mean=0&std=0", "std needs positive"),
+        ("file:{}@mlp?depth=-1", "depth needs a whole number, got '-1'"),
+        ("file:{}@mlp?depth=1&depth=2", "stands there twice"),
+        ("file:{}@mlp?key=", "'key=' has no value"),
+        ("file:{}@mlp?activation=tanh", "unknown activation 'tanh'"),
+    ],
+)
+def test_a_wrong_spec_is_explained_in_one_line(tmp_path, text, message):
+    (tmp_path / "mine.pt").write_bytes(b"x")
+    with pytest.raises(spec.SpecError, match=message) as caught:
+        spec.parse(text.format(tmp_path / "mine.pt"))
+    assert "\n" not in str(caught.value)
+
+
+def test_plan_and_models_know_the_same_activations():
+    assert all(activation_layer(name)() is not None for name in spec.ACTIVATIONS)
+    with pytest.raises(ModelError, match=f"valid: {', '.join(spec.ACTIVATIONS)}$"):
+        activation_layer("tanh")
+
+
+def test_specs_and_defaults_are_read_without_torch():
+    code = (
+        "import sys; from benchmark.models import spec; from benchmark.datasets import defaults as d; "
+        "spec.options('small_cnn'); d.defaults('digits'); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# --- checkpoints
+
+
+class _Harm:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("harm-was-done",)
+
+
+def _try(path: Path, architecture: str = "mlp?hidden=4", **shape: int) -> Normalised:
+    shape = {"channels": 1, "classes": 3, "size": 4} | shape
+    return load(spec.parse(f"file:{path}@{architecture}"), **shape).model
+
+
+@pytest.fixture
+def weights() -> dict[str, torch.Tensor]:
+    return make("mlp", 1, 4, 3, hidden=4, seed=5).net.state_dict()
+
+
+WRAPPINGS = {
+    "plain": lambda w: w,
+    "state_dict": lambda w: {"state_dict": w, "epoch": 3},
+    "list of one": lambda w: {"state_dict": [w]},
+    "model": lambda w: {"model": w},
+    "module.": lambda w: {"net": {f"module.{name}": value for name, value in w.items()}},
+    "module.model.": lambda w: {f"module.model.{name}": value for name, value in w.items()},
+    "half": lambda w: {name: value.half() for name, value in w.items()},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_the_usual_wrappers_are_taken_off(tmp_path, weights, wrapping):
+    torch.save(WRAPPINGS[wrapping](weights), tmp_path / "w.pt")
+    model = _try(tmp_path / "w.pt")
+    assert not model.training
+    x = torch.rand(3, 1, 4, 4)
+    plain = make("mlp", 1, 4, 3, hidden=4, seed=5).net
+    torch.testing.assert_close(model(x), plain(x), atol=1e-2 if wrapping == "half" else 0, rtol=0)
+
+
+def test_key_ignore_normalisation_and_safetensors(tmp_path, weights):
+    save_file(weights | {"x.deepz_lambda": torch.ones(2)}, tmp_path / "w.safetensors")
+    torch.save({"stages": [{}, weights]}, tmp_path / "w.pt")
+    x = torch.rand(3, 1, 4, 4)
+    first = _try(tmp_path / "w.safetensors", "mlp?hidden=4&ignore=deepz_lambda&mean=0.5&std=0.25")
+    second = _try(tmp_path / "w.pt", "mlp?hidden=4&key=stages.1")
+    assert torch.allclose(first(x), second((x - 0.5) / 0.25), atol=1e-6)
+
+
+def test_sha256_is_that_of_the_file(tmp_path, weights):
+    import hashlib
+
+    torch.save(weights, tmp_path / "w.pt")
+    found = load(spec.parse(f"file:{tmp_path}/w.pt@mlp?hidden=4"), channels=1, classes=3, size=4)
+    assert found.sha256 == hashlib.sha256((tmp_path / "w.pt").read_bytes()).hexdigest()
+
+
+def _bad_files(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]:
+    """File name -> what the error must say."""
+    (folder / "empty.pt").touch()
+    (folder / "page.pt").write_text("<!DOCTYPE html><html><title>Sign in</title></html>")
+    (folder / "lfs.pt").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    (folder / "text.pt").write_text("hello, this is no checkpoint")
+    (folder / "text.safetensors").write_text("hello, this is no checkpoint")
+    (folder / "harm.pt").write_bytes(pickle.dumps({"state_dict": _Harm()}, protocol=2))
+    torch.save({"state_dict": _Harm()}, folder / "harm_zip.pt")
+    torch.save(nn.Linear(2, 2), folder / "module.pt")
+    torch.save(weights, folder / "whole.pt")
+    torch.save(weights, folder / "old.pt", _use_new_zipfile_serialization=False)
+    save_file(weights, folder / "whole.safetensors")
+    for name in ("whole.pt", "old.pt", "whole.safetensors"):
+        content = (folder / name).read_bytes()
+        (folder / f"cut_{name}").write_bytes(content[: len(content) * 2 // 3])
+    itself: dict[str, object] = {}
+    itself["model"] = itself
+    contents = {
+        "itself.pt": itself,
+        "integer.pt": {0: torch.zeros(1)},
+        "shape.pt": weights | {"1.weight": torch.zeros(4, 17)},
+        "missing.pt": {name: value for name, value in weights.items() if name != "3.bias"},
+        "extra.pt": weights | {"4.weight": torch.zeros(1)},
+        "nan.pt": weights | {"3.bias": torch.tensor([0.0, float("nan"), 0.0])},
+        "number.pt": weights | {"3.bias": 1.0},
+        "stages.pt": {"state_dict": [weights, weights]},
+        "tensor.pt": torch.zeros(3),
+        "nothing.pt": {},
+    }
+    for name, content in contents.items():
+        torch.save(content, folder / name)
+    return {
+        "empty.pt": "empty",
+        "itself.pt": "too deeply",
+        "integer.pt": "misses .* has in excess 0",
+        "page.pt": "web page",
+        "lfs.pt": "Git LFS pointer",
+        "text.pt": "not a checkpoint",
+        "text.safetensors": "not a safetensors file",
+        "harm.pt": r"would run code \(\w+\.mkdir\)",
+        "harm_zip.pt": r"would run code \(\w+\.mkdir\)",
+        "module.pt": "would run code .*Linear",
+        "cut_whole.pt": "truncated or damaged",
+        "cut_old.pt": "truncated|damaged",
+        "cut_whole.safetensors": "truncated or damaged",
+        "shape.pt": r"1.weight has shape \(4, 17\) in the file, \(4, 16\) in mlp",
+        "missing.pt": "misses 3.bias",
+        "extra.pt": "has in excess 4.weight",
+        "nan.pt": "3.bias holds NaN",
+        "number.pt": "'3.bias' is a float, not a tensor",
+        "stages.pt": "list of 2; name one with key=",
+        "tensor.pt": "no parameters by name but a Tensor",
+        "nothing.pt": "holds no parameters",
+    }
+
+
+def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path, weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, message in _bad_files(tmp_path, weights).items():
+        with pytest.raises(ModelError, match=message) as caught:
+            _try(tmp_path / name)
+        assert "\n" not in str(caught.value), name
+        assert name in str(caught.value)
+    assert not (tmp_path / "harm-was-done").exists()
+
+
+def test_a_file_that_has_gone_or_a_key_that_is_not_there(tmp_path, weights):
+    torch.save({"a": [weights]}, tmp_path / "w.pt")
+    parsed = spec.parse(f"file:{tmp_path}/w.pt@mlp?hidden=4&key=a.1")
+    with pytest.raises(ModelError, match=r"key=a.1: there is no '1' at 'a', which is a list of 1"):
+        load(parsed, channels=1, classes=3, size=4)
+    with pytest.raises(ModelError, match="mean has 2 numbers, the images have 1 channels"):
+        _try(tmp_path / "w.pt", "mlp?hidden=4&key=a.0&mean=1,1&std=1,1")
+    (tmp_path / "w.pt").unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(parsed, channels=1, classes=3, size=4)
+
+
+SDP = "Verified-Intelligence-alpha-beta-CROWN"
+PUBLISHED = [
+    ("mnist", f"{SDP}/mnist_cnn_a_adv.model@small_cnn", 96.33),
+    (
+        "mnist",
+        "eth-sri-colt/mnist_0.1_convmed_flat_2_2_100.pt@colt_convmed?mean=0.1307&std=0.3081&ignore=deepz_lambda",
+        99.16,
+    ),
+    ("cifar10", f"{SDP}/resnet2b.pth@resnet2b?mean=0.4914,0.4822,0.4465&std=0.2470,0.2435,0.2616", 69.24),
+    (
+        "cifar10",
+        f"{SDP}/cifar_cnn_a_adv.model@small_cnn?mean=125.3/255,123.0/255,113.9/255&std=63.0/255,62.1/255,66.7/255",
+        65.65,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dataset", "text", "accuracy"), PUBLISHED)
+def test_published_weights_reach_their_accuracy(shared_data, dataset, text, accuracy):
+    data = load_data(dataset, shared_data / "datasets")
+    found = load(
+        spec.parse(f"file:{shared_data}/checkpoints/{text}"),
+        channels=data.shape[0],
+        classes=len(data.classes),
+        size=data.shape[2],
+    )
+    measured = (predict(found.model, data.test.x) == data.test.y).float().mean().item() * 100
+    assert measured == pytest.approx(accuracy, abs=0.1)

@@ -1,0 +1,494 @@
+"""The report room: one table in every format, the plots, and the files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from benchmark.records import Record
+from benchmark.report.cells import Column, cell, with_best
+from benchmark.report.formats.latex import latex, latex_document
+from benchmark.report.formats.markdown import escape, markdown
+from benchmark.report.formats.terminal import terminal as terminal_table
+from benchmark.report.formats.tex_text import tex
+from benchmark.report.formats.tidy_csv import tidy_csv
+from benchmark.report.names import file_stem, row_names, shortened
+from benchmark.report.panels import plain
+from benchmark.report.plots.accuracy_over_eps import accuracy_over_eps
+from benchmark.report.plots.fidelity_curves import fidelity_curves
+from benchmark.report.plots.gallery import gallery
+from benchmark.report.plots.tradeoff import pareto, tradeoff
+from benchmark.report.read import ReportError, Run, read, tidy
+from benchmark.report.series import threat
+from benchmark.report.style import styled
+from benchmark.report.table import Table, main_table
+from benchmark.report.write import plots, terminal, write
+
+TRAINERS = [
+    "standard",
+    "pgd_at (Linf 0.1)",
+    "trades (Linf 0.1)",
+    "input_gradient",
+    "jacobian",
+    "sagr",
+    "adv_gsct (Linf 0.1)",
+]
+
+
+def record(
+    trainer: str, seed: int, metric: str, family: str, label: str, value: float, **more: object
+) -> Record:
+    """One row; the interval is ± 0.02 and what `more` does not say is usual."""
+    usual = {
+        "dataset": "digits",
+        "model": "small_cnn",
+        "train_threat": "",
+        "threat": "",
+        "params": "",
+        "measure": "score",
+        "at": math.nan,
+        "low": value - 0.02,
+        "high": value + 0.02,
+        "stderr": 0.01,
+        "n": 300,
+        "direction": "higher",
+        "headline": True,
+        "reconstruction": trainer.startswith("adv_gsct"),
+        "key": "0",
+        "note": "",
+    }
+    fixed = {
+        "trainer": trainer,
+        "seed": seed,
+        "metric": metric,
+        "family": family,
+        "label": label,
+        "value": value,
+    }
+    return Record(**{**usual, **fixed, **more})  # type: ignore[arg-type]
+
+
+def rows_of(i: int, trainer: str, seed: int) -> Iterator[Record]:
+    """Everything measured of one model: the more robust (larger i), the less accurate and the better explained."""
+    rng = np.random.default_rng(int(100 * i) + seed)
+    wobble = lambda: float(rng.normal(0, 0.01))  # noqa: E731
+    accuracy = {"measure": "robust_accuracy", "direction": "higher"}
+    yield record(
+        trainer,
+        seed,
+        "clean",
+        "robustness",
+        "Clean",
+        0.97 - 0.02 * i + wobble(),
+        measure="accuracy",
+    )
+    for norm, eps in (("Linf", 0.05), ("Linf", 0.1), ("Linf", 0.2), ("L2", 0.5), ("L2", 1.0)):
+        robust = (0.9 - 0.02 * i) * math.exp(-eps / (0.03 + 0.03 * i) / (8 if norm == "L2" else 1))
+        at = {**accuracy, "threat": f"{norm} {eps}"}
+        yield record(trainer, seed, "pgd", "robustness", "PGD-20", abs(robust + wobble()), **at)
+    at = {**accuracy, "threat": "Linf 0.1"}
+    yield record(
+        trainer, seed, "auto_attack", "robustness", "AutoAttack", abs(robust + wobble()), **at
+    )
+    for metric in ("roar", "kar"):
+        label = f"{metric.upper()} gradient"
+        yield record(trainer, seed, metric, "fidelity", label, 0.1 + 0.05 * i + wobble())
+        for at in np.linspace(0.1, 0.9, 9):
+            low = (0.9 - 0.02 * i) * (1 - at * (0.4 + 0.08 * i) if metric == "roar" else at * 0.9)
+            point = {"at": float(at), "headline": False, "direction": ""}
+            yield record(
+                trainer,
+                seed,
+                metric,
+                "fidelity",
+                label,
+                low + wobble(),
+                measure="accuracy",
+                **point,
+            )
+            control = 0.9 - 0.3 * at + wobble()
+            yield record(
+                trainer,
+                seed,
+                metric,
+                "fidelity",
+                label,
+                control,
+                measure="random_accuracy",
+                **point,
+            )
+    yield record(
+        trainer, seed, "tangent", "manifold", "Tangent gradient", 0.3 + 0.04 * i + wobble()
+    )
+    yield record(
+        trainer,
+        seed,
+        "vae",
+        "manifold",
+        "VAE distance",
+        2.3 - 0.2 * i + wobble(),
+        direction="lower",
+    )
+    yield record(trainer, seed, "gini", "sharpness", "Gini gradient", 0.5 + 0.03 * i + wobble())
+    yield record(
+        trainer,
+        seed,
+        "entropy",
+        "sharpness",
+        "Entropy gradient",
+        4.1 - 0.1 * i + wobble(),
+        direction="lower",
+    )
+    yield record(
+        trainer,
+        seed,
+        "total_variation",
+        "sharpness",
+        "Total variation gradient",
+        123.4 + i,
+        direction="",
+    )
+
+
+def failed(
+    trainer: str, seed: int, metric: str, family: str, label: str, note: str, **more: object
+) -> Record:
+    """A row without a value."""
+    nan = {"low": math.nan, "high": math.nan, "stderr": math.nan, "n": 0, "note": note}
+    return record(trainer, seed, metric, family, label, math.nan, **{**nan, **more})
+
+
+@pytest.fixture(scope="session")
+def records() -> pd.DataFrame:
+    """Seven trainers and a third-party file with nasty names, two seeds, a failure and cells that do not apply."""
+    rows = [row for i, t in enumerate(TRAINERS) for seed in (0, 1) for row in rows_of(i, t, seed)]
+    kept = [r for r in rows if not (r.trainer == "sagr" and r.metric == "kar")]
+    kept += [
+        failed("sagr", s, "kar", "fidelity", "KAR gradient", "out of memory: 3 & 4 <GiB>")
+        for s in (0, 1)
+    ]
+    other = {"model": "file:models/a_b%c#1/<script>|é中^α.pt@small_cnn"}
+    kept.append(
+        record("pretrained", 0, "clean", "robustness", "Clean", 0.99, measure="accuracy", **other)
+    )
+    kept.append(
+        failed("pretrained", 0, "roar", "fidelity", "ROAR gradient", "needs a trainer", **other)
+    )
+    kept.append(
+        failed("pretrained", 0, "kar", "fidelity", "KAR gradient", "needs a trainer", **other)
+    )
+    return pd.DataFrame([asdict(row) for row in kept])
+
+
+@pytest.fixture(scope="session")
+def table(records: pd.DataFrame) -> Table:
+    """The main table of these records."""
+    return main_table(tidy(records))
+
+
+@pytest.fixture(scope="session")
+def folder(records: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with records, a manifest and a small gallery."""
+    place = tmp_path_factory.mktemp("run")
+    records.to_parquet(place / "records.parquet")
+    (place / "manifest.json").write_text(json.dumps({"suite": "a|b", "versions": {"torch": "2"}}))
+    (place / "gallery").mkdir()
+    rng = np.random.default_rng(0)
+    index = []
+    for i, trainer in enumerate(("standard", "sagr")):
+        arrays = {
+            "images": rng.random((2, 1, 8, 8), dtype=np.float32),
+            "labels": np.array([3, 5]),
+            "predicted": np.array([3, 4 + i]),
+            "map/gradient": rng.normal(size=(2, 8, 8)).astype(np.float32) * i,
+        }
+        save_file(arrays, place / "gallery" / f"{i}.safetensors")
+        entry = {
+            "dataset": "digits",
+            "model": "small_cnn",
+            "trainer": trainer,
+            "seed": 0,
+            "file": f"{i}.safetensors",
+        }
+        index.append(entry)
+    (place / "gallery" / "index.json").write_text(json.dumps(index))
+    return place
+
+
+@pytest.fixture(scope="session")
+def written(folder: Path) -> dict[str, bytes]:
+    """The files of the report."""
+    return {path.name: path.read_bytes() for path in write(folder)}
+
+
+NUMBERS = re.compile(r"^(?:[–-]+|-?[\d.]+)(?: ± [\d.]+)?$")
+
+
+def cells_of(lines: list[str], separator: str, clean: Callable[[str], str]) -> dict[str, list[str]]:
+    """Row name -> its cells over all panels."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        name, *cells = (clean(cell) for cell in line.split(separator))
+        if cells and all(NUMBERS.match(cell) for cell in cells):
+            found.setdefault(name, []).extend(cells)
+    return found
+
+
+def test_numbers_are_equal_in_every_format(table: Table) -> None:
+    expected = [[plain(c) for c in row.cells] for row in table.rows[:7]]
+
+    def from_markdown(cell: str) -> str:
+        return re.sub(r"\*\*| <sup>\w+</sup>", "", cell.strip())
+
+    def from_latex(cell: str) -> str:
+        cell = re.sub(
+            r"\\rlap\{\\textsuperscript\{\w+\}\}|\\multicolumn\{2\}\{c\}|\s*\\\\$", "", cell
+        )
+        cell = re.sub(r"\\textbf\{(.*?)\}", r"\1", cell).replace(
+            r" & {\scriptsize\ensuremath{\pm}\,", " ± "
+        )
+        return cell.strip("{} ").replace("--", "–")
+
+    lines = [line.strip("|") for line in markdown(table).splitlines() if line.startswith("| ")]
+    assert list(cells_of(lines, " | ", from_markdown).values())[:7] == expected
+    # mean and ± are two columns there: join them before the cells are cut
+    joined = latex(table).replace(r" & {\scriptsize\ensuremath{\pm}\,", " ± ").splitlines()
+    assert list(cells_of(joined, " & ", from_latex).values())[:7] == expected
+    frame = pd.read_csv(io.StringIO(tidy_csv(table)))
+    for shown, (_, line) in zip(
+        [c for row in expected for c in row], frame.iterrows(), strict=False
+    ):
+        digits = len(shown.split(" ")[0].partition(".")[2])
+        assert shown.split(" ")[0] in ("–", f"{line['mean']:.{digits}f}")
+    console = Console(width=100, file=io.StringIO())
+    for part in terminal_table(table):
+        console.print(part)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert all(cell in text for row in expected for cell in row)
+
+
+def test_best_is_bold_and_ties_are_bold_together() -> None:
+    column = Column("robustness", "Clean", "", "accuracy", "higher", 100.0, ".1f")
+    pooled = pd.DataFrame(
+        {
+            "value": [0.90004, 0.90001, 0.5, math.nan],
+            "low": 0.4,
+            "high": 0.95,
+            "n": 9,
+            "seeds": [1, 1, 1, 0],
+            "note": "",
+        }
+    )
+    cells = [cell(row, column) for _, row in pooled.iterrows()]
+    assert [c.best for c in with_best(cells, column)] == [True, True, False, False]
+    lower = replace(column, direction="lower")
+    assert [c.best for c in with_best(cells, lower)] == [False, False, True, False]
+    assert not any(c.best for c in with_best(cells, replace(column, direction="")))
+    assert not any(c.best for c in with_best(cells[2:], column))
+
+
+def test_plus_minus_reaches_the_farther_end() -> None:
+    column = Column("robustness", "Clean", "", "accuracy", "higher", 100.0, ".1f")
+    row = pd.Series({"value": 1.0, "low": 0.963, "high": 1.0, "n": 100, "seeds": 1, "note": ""})
+    assert plain(cell(row, column)) == "100.0 ± 3.7"
+
+
+def test_daggers_and_reasons_are_footnotes(table: Table) -> None:
+    dagger, *reasons = table.footnotes
+    assert dagger[0] == "†"
+    assert [row.trainer for row in table.rows if row.dagger] == ["adv_gsct (Linf 0.1)"]
+    texts = [text for _, text in reasons]
+    assert texts == ["out of memory: 3 & 4 <GiB>", "not part of this run", "needs a trainer"]
+    sagr = next(row for row in table.rows if row.trainer == "sagr")
+    kar = next(i for i, column in enumerate(table.columns) if column.label.startswith("KAR"))
+    assert (sagr.cells[kar].shown, sagr.cells[kar].mark) == ("–", reasons[0][0])
+    for text in (markdown(table), latex(table)):
+        assert "reconstruction" in text
+
+
+def test_a_seed_that_failed_is_told_beside_the_mean() -> None:
+    rows = [
+        record("standard", 0, "gini", "sharpness", "Gini", 0.5),
+        failed("standard", 1, "gini", "sharpness", "Gini", "diverged\nat epoch 3"),
+    ]
+    table = main_table(tidy(pd.DataFrame([asdict(row) for row in rows])))
+    made = table.rows[0].cells[0]
+    assert (made.mean, made.seeds, made.reason) == (
+        0.5,
+        1,
+        "1 of 2 seeds only: diverged at epoch 3",
+    )
+
+
+def test_families_and_threats_head_the_columns(table: Table) -> None:
+    families = [column.family for column in table.columns]
+    assert list(dict.fromkeys(families)) == ["robustness", "fidelity", "manifold", "sharpness"]
+    assert r"\multicolumn{2}{c}{$\ell_\infty$ 0.05}" in latex(table)
+    assert "PGD-20 ↑<br>Linf 0.05" in markdown(table)
+
+
+def test_names_are_escaped(table: Table) -> None:
+    text = latex(table)
+    assert r"\ensuremath{<}script\ensuremath{>}\ensuremath{|}\'{e}\benchglyph{中}{U+4E2D}" in text
+    assert r"adv\_gsct ($\ell_\infty$ 0.1)" in text
+    assert tex("a_b & 100% #1 $x^2$ ~{}\\ é α 中 Linf 0.1") == (
+        r"a\_b \& 100\% \#1 \$x\textasciicircum{}2\$ \textasciitilde{}\{\}\textbackslash{} \'{e} \ensuremath{\alpha} "
+        r"\benchglyph{中}{U+4E2D} $\ell_\infty$ 0.1"
+    )
+    assert "<script>" not in markdown(table)
+    assert escape("a|b <i> _c_ pgd_at *d*") == r"a\|b &lt;i&gt; \_c\_ pgd_at \*d\*"
+
+
+def test_names_stay_different_when_cut() -> None:
+    names = [f"{'long ' * 12}{i}{' tail' * 12}" for i in range(3)]
+    assert len(set(shortened(names, 20).values())) == 3
+    assert file_stem("table", "folder:/Daten/Äpfel & so") == "table-folder-daten-pfel-so"
+
+
+def test_models_with_one_file_name_stay_apart() -> None:
+    rows = [
+        record(
+            "pretrained",
+            0,
+            "gini",
+            "sharpness",
+            "Gini",
+            0.5,
+            model=f"file:{place}/best.pt@small_cnn",
+        )
+        for place in ("a", "b")
+    ]
+    names = row_names(pd.DataFrame([asdict(row) for row in rows]))
+    assert list(names.values()) == [
+        "file:a/best.pt@small_cnn (pretrained)",
+        "file:b/best.pt@small_cnn (pretrained)",
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex is installed")
+def test_latex_compiles(table: Table, tmp_path: Path) -> None:
+    (tmp_path / "table.tex").write_text(latex_document(table), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
+    )
+    if "booktabs.sty' not found" in done.stdout:
+        pytest.skip("this TeX has no booktabs")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+
+
+def test_write_writes_every_format_and_the_same_bytes_again(
+    folder: Path, written: dict[str, bytes]
+) -> None:
+    plots = {
+        "tradeoff-digits",
+        "fidelity-curves-digits",
+        "accuracy-over-eps-digits",
+        "gallery-digits-gradient",
+    }
+    tables = {"table-digits.tex", "table-digits-standalone.tex", "table-digits.csv", "report.md"}
+    assert set(written) == tables | {f"{plot}.{kind}" for plot in plots for kind in ("pdf", "png")}
+    assert {path.name: path.read_bytes() for path in write(folder)} == written
+    assert {path.name for path in (folder / "report").iterdir()} == set(written)
+    page = written["report.md"].decode()
+    assert r"# Report: a\|b" in page
+    assert "(tradeoff-digits.png)" in page
+    assert not any(str(folder).encode() in content for content in written.values())
+
+
+def test_terminal_tells_names_from_markup(folder: Path) -> None:
+    assert len(terminal(folder)) > 2
+
+
+def test_plots_show_what_the_records_hold(folder: Path) -> None:
+    run = read(folder)
+    with styled():
+        curves = fidelity_curves(run)["fidelity-curves-digits"]
+        assert [axis.get_title() for axis in curves.axes] == ["ROAR gradient", "KAR gradient"]
+        assert [len(axis.lines) for axis in curves.axes] == [
+            8,
+            7,
+        ]  # with the random control; KAR failed for sagr
+        eps = accuracy_over_eps(run)["accuracy-over-eps-digits"]
+        assert [axis.get_title() for axis in eps.axes] == ["PGD-20, ℓ∞", "PGD-20, ℓ₂"]
+        assert np.asarray(eps.axes[0].lines[0].get_xdata()).tolist() == [0, 0.05, 0.1, 0.2]
+        scatter = tradeoff(run)["tradeoff-digits"]
+        assert [axis.get_xlabel() for axis in scatter.axes] == [
+            "clean accuracy",
+            "robust accuracy (AutoAttack, ℓ∞ 0.1)",
+        ]
+        assert {text.get_text() for text in scatter.axes[0].texts} >= {
+            "standard",
+            "pgd_at (ℓ∞ 0.1)",
+        }
+        saliency = gallery(run)["gallery-digits-gradient"]
+        shown = [axis.images[0].get_array() for axis in saliency.axes if axis.images]
+        assert len(shown) == 2 * 3
+
+
+def test_names_find_their_points_or_go_to_a_legend(records: pd.DataFrame) -> None:
+    many = [rows_of(i * 7 // 20, f"method {i}", 0) for i in range(20)]
+    run = Run(tidy(pd.DataFrame([asdict(row) for rows in many for row in rows])))
+    with styled():
+        figure = tradeoff(run)["tradeoff-digits"]
+    assert not figure.axes[0].texts
+    assert len(figure.legends[0].get_texts()) == 20
+
+
+def test_pareto_front_holds_what_nothing_beats() -> None:
+    front = pareto(pd.DataFrame({"x": [1, 2, 3, 3, 2], "y": [5, 4, 1, 0, 2]}))
+    assert list(zip(front["x"], front["y"], strict=True)) == [(1, 5), (2, 4), (3, 1)]
+
+
+def test_runs_without_data_have_no_plots(records: pd.DataFrame) -> None:
+    nothing = tidy(records.assign(value=math.nan, low=math.nan, high=math.nan))
+    for run in (Run(tidy(records.iloc[:0])), Run(nothing)):
+        with styled():
+            assert [plot(run) for plot in plots()] == [{}] * len(plots())
+    table = main_table(nothing)
+    assert {c.shown for row in table.rows for c in row.cells} == {"–"}
+    assert "No measure" in latex(table) + markdown(table)
+
+
+def test_an_empty_run_is_reported_as_such(records: pd.DataFrame, tmp_path: Path) -> None:
+    records.iloc[:0].to_parquet(tmp_path / "records.parquet")
+    assert [path.name for path in write(tmp_path)] == ["report.md"]
+    assert len(terminal(tmp_path)) == 1
+
+
+def test_bad_folders_are_one_line_errors(records: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"no records\.parquet here"):
+        write(tmp_path)
+    (tmp_path / "records.parquet").write_text("not parquet")
+    with pytest.raises(ReportError, match="not readable as parquet"):
+        write(tmp_path)
+    records.drop(columns=["value"]).to_parquet(tmp_path / "records.parquet")
+    with pytest.raises(ReportError, match=r"no column \['value'\]"):
+        write(tmp_path)
+    records.to_parquet(tmp_path / "records.parquet")
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "index.json").write_text('[{"dataset": "digits"}]')
+    with pytest.raises(ReportError, match="an entry lacks 'model'"):
+        write(tmp_path)
+
+
+def test_threats_are_read(records: pd.DataFrame) -> None:
+    assert threat("Linf 8/255") == ("Linf", 8 / 255)
+    assert threat("L2 1e-1") == ("L2", 0.1)
+    assert threat("") is None
+    assert threat("Linf a/b") is None

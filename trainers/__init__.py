@@ -1,0 +1,1 @@
+"""Middle floor: how classifiers are made. One training method a file."""

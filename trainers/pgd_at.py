@@ -1,0 +1,48 @@
+"""PGD adversarial training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metrics import attacks
+from trainers.base import Step, from_loss
+
+
+@from_loss
+def pgd_at(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    step: Step,
+    *,
+    steps: Annotated[int, Ge(1)] = 10,
+    step_size: Annotated[float, Gt(0)] | None = None,
+    loss: Literal["xent", "margin"] = "xent",
+    random_start: bool = True,
+) -> Tensor:
+    """Cross-entropy on adversarial images only, made anew in each step.
+
+    The attack sees the model in eval mode (BatchNorm with its running statistics).
+
+    Threat: needed
+    Formula: L = CE(f(x'), y), x' = argmax of the attack loss over the ball by PGD
+    Args:
+        steps: Gradient steps of the attack.
+        step_size: Length of a step in pixel units; none means 2.5 eps / steps (2/255 for 10 steps at 8/255).
+        loss: What the attack raises: cross-entropy, or the margin max_k z_k - z_y.
+        random_start: Start uniformly in the ball, otherwise at the image.
+    Cost: steps + 1 forward and backward passes per step
+    Paper: Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"
+    """
+    threat = step.threat
+    start = attacks.random_start(x, threat, step.draws) if random_start else None
+    size = 2.5 * threat.eps / steps if step_size is None else step_size
+    adversarial = attacks.pgd(
+        model, x, y, threat,
+        steps=steps, step_size=size, loss=attacks.LOSSES[loss], start=start,
+    )  # fmt: skip
+    return F.cross_entropy(model(adversarial), y)
