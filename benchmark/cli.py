@@ -202,9 +202,11 @@ def run(
         raise Interrupted(f"interrupted; continue with the same command: {words}") from None
     report(place.folder)
     for title, reason in result.failed:
-        err.print(f"[red]failed[/] {escape(title)}: {escape(reason)}", highlight=False)
+        err.print(
+            f"[red]failed[/] {escape(title)}: {escape(reason)}", highlight=False, soft_wrap=True
+        )
     for line in result.unfit:
-        err.print(f"[yellow]preflight[/] {escape(line)}", highlight=False)
+        err.print(f"[yellow]preflight[/] {escape(line)}", highlight=False, soft_wrap=True)
     if not result.computed and not result.failed:
         err.print("Nothing to do: every cell of this plan was done before.")
     raise typer.Exit(result.status(strict))

@@ -94,6 +94,8 @@ def _is_text(node: ast.AST) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, ThreatModel):
         return [value.norm, value.eps]  # not as it was written
+    if isinstance(value, Path):
+        return value.as_posix()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     raise TypeError(f"{type(value).__name__} cannot be part of a key")

@@ -106,8 +106,15 @@ def threat(text: str, own: Mapping[str, str]) -> ThreatModel:
     norm, _, written = text.strip().partition(" ")
     if norm in own and (not written or written.startswith("*")):
         standard = threats.parse(f"{norm} {own[norm]}")
-        return standard.scaled(float(written[1:])) if written else standard
+        return standard.scaled(_factor(text, written[1:])) if written else standard
     return threats.parse(text)
+
+
+def _factor(text: str, written: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        raise ValueError(f"threat {text!r} needs a number after *, as in 'Linf *0.5'") from None
 
 
 class _Planner:

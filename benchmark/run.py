@@ -143,7 +143,10 @@ def _model_key(training: Training, images: str, weights: Mapping[str, str]) -> s
     if training.trainer is None:
         spec = work.parse(training.model)
         code = keys.code_version(ROOT / f"benchmark/models/{spec.architecture}.py")
-        return keys.key(weights[training.model], replace(spec, text="", path=Path()), code, images)
+        facts = replace(
+            spec, text="", path=Path()
+        )  # the weights say which file it is, wherever it lies
+        return keys.key(weights[training.model], facts, code, images)
     assert training.recipe is not None
     return keys.key(
         images, keys.part_facts(training.trainer), training.recipe, training.threat, training.seed,

@@ -88,13 +88,16 @@ def read(name: str) -> Suite:
         raise SuiteError(f"{what}{nearest(name, names())} or the path of a .toml file")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Suite.model_validate({**content, "file": str(path)})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not TOML: {error}") from None
+    return _validated({**content, "file": str(path)})
+
+
+def _validated(content: dict[str, Any]) -> Suite:
+    try:
+        return Suite.model_validate(content)
     except ValidationError as error:
-        raise SuiteError(
-            "\n".join(f"{path}: {_say(problem)}" for problem in error.errors())
-        ) from None
+        raise SuiteError(f"{content['file']}: {_say(error.errors()[0])}") from None
 
 
 def _say(problem: Any) -> str:
@@ -126,7 +129,7 @@ def changed(
     content["model"] = [*suite.model, *models]
     content["file"] = suite.file
     given = {"dataset": dataset, "seeds": list(seeds), "limit": limit}
-    return Suite.model_validate({**content, **{k: v for k, v in given.items() if v}})
+    return _validated({**content, **{k: v for k, v in given.items() if v not in (None, [])}})
 
 
 def _chosen(entries: Sequence[Entry], names: Sequence[str], kind: Kind) -> list[dict[str, Any]]:

@@ -109,12 +109,12 @@ def explain(
     The predicted class is the default because maps for the true label would tell it to whoever sees the maps.
     """
     method: Attribution = globals()[attribution]
-    target = predict(model, x) if target is None else target
 
     def maps(images: Tensor, labels: Tensor, numbers: Draws) -> Tensor:
         return method(Explained(model, labels, of), images.clone(), numbers).detach()
 
     with frozen(model):
+        target = predict(model, x) if target is None else target
         return in_batches(maps, x, target, draws.fork("attribution", attribution))
 
 

@@ -48,7 +48,7 @@ class Draws:
 
     def fork(self, *purpose: str | int) -> Draws:
         """An independent stream, named: `draws.fork("restart", 2)`."""
-        text = "/".join(map(str, (self.seed, *purpose))).encode()
+        text = repr((self.seed, *purpose)).encode()
         return Draws(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big"), self.ids)
 
     def __getitem__(self, index: Tensor | slice) -> Draws:

@@ -94,7 +94,7 @@ def test_a_wrong_file_is_explained(tmp_path, text, message):
 def test_names_and_settings_that_do_not_exist_name_the_nearest():
     with pytest.raises(CardError, match=r"no trainer 'trade' \(did you mean 'trades'\?\); valid: "):
         card("trainers", "trade")
-    with pytest.raises(CardError, match="no such file: nowhere.py"):
+    with pytest.raises(CardError, match=r"no such file: nowhere\.py"):
         card("trainers", "nowhere.py")
     trades = card("trainers", "trades")
     with pytest.raises(CardError, match=r"trades has no setting 'betta' \(did you mean 'beta'\?\)"):

@@ -19,7 +19,7 @@ from trainers.base import Diverged, Images
 from trainers.recipe import Recipe
 
 DATA = DataSpec("digits", 300, 24)
-RECIPE = Recipe("digits_cnn", epochs=3, lr=5e-3, batch_size=64, keep="last")
+RECIPE = Recipe("digits_cnn", epochs=6, lr=5e-3, batch_size=64, keep="last")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ class TestTrainers:
         assert len(first.log) == RECIPE.epochs
         assert first.kept == RECIPE.epochs - 1
         accuracy = (predict(first.model, digits.train.x) == digits.train.y).float().mean()
-        assert accuracy > 0.35, "three short epochs on ten classes must beat chance by far"
+        assert accuracy > 0.5, "six short epochs on ten classes must beat chance by far"
 
     def test_the_seed_matters(self, digits, name):
         one = trained(digits, name, seed=0).model.state_dict()

@@ -110,7 +110,7 @@ def test_the_data_folder_is_the_named_one_or_a_cache(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "sizes", "fingerprint"),
     [
-        ("digits", (1078, 180, 539), "40b5e95ba4551914"),
+        ("digits", (1078, 180, 539), "20e8b0d9bcfd1e79"),
         (
             "planted",
             (4000, 500, 1000),

@@ -1,4 +1,4 @@
-"""The three floors: imports point down only, torch stays out of the torch-free rooms, and every method is found by its place."""
+"""The three floors: imports point down, torch stays out of the torch-free rooms, methods are found by place."""
 
 import ast
 import subprocess

@@ -143,9 +143,11 @@ class _Loop:
         self, objective: Callable[[Tensor, Tensor, Step], Tensor], on_epoch: OnEpoch
     ) -> Trained:
         optimiser = _optimiser(self.model, self.recipe)
-        steps = math.ceil(len(self.train.y) / self.recipe.batch_size)
+        steps = len(self._batches(0))
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: rate(self.recipe.schedule, step / (steps * self.recipe.epochs))
+            # the middle of a step: its start would waste the first step on a rate of 0
+            optimiser,
+            lambda step: rate(self.recipe.schedule, (step + 0.5) / (steps * self.recipe.epochs)),
         )
         best, kept, weights = -math.inf, 0, _copy(self.model)
         for epoch in range(self.recipe.epochs):
@@ -175,7 +177,10 @@ class _Loop:
         order = (
             Draws(self.seed, self.train.ids).fork("order", epoch).uniform(1).squeeze(1).argsort()
         )
-        return order.split(self.recipe.batch_size)
+        batches = order.split(self.recipe.batch_size)
+        if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm cannot train on a single image
+            return *batches[:-2], torch.cat(batches[-2:])
+        return batches
 
     def _descend(
         self, loss: Tensor, optimiser: torch.optim.Optimizer, epoch: int, number: int

@@ -49,13 +49,15 @@ def sagr(
     Cost: 2 forward, 2 + false_rows backward and 1 + false_rows double-backward passes per step
     Paper: SAGR, IEEE Transactions on Information Forensics and Security 2023
     """
+
+    def shown(images: Tensor) -> Tensor:
+        logits = model(images)
+        return logits.gather(1, _classes(y, logits.shape[1], false_rows, step)).T
+
+    with attacks.frozen(model):
+        rows = attacks.input_gradients(shown, x, create_graph=True).flatten(2)
     logits = model(x)
     classes = logits.shape[1]
-    shown = _classes(y, classes, false_rows, step)
-    with attacks.frozen(model):
-        rows = attacks.input_gradients(
-            lambda images: model(images).gather(1, shown).T, x, create_graph=True
-        ).flatten(2)
     true_weight = classes / (1 + rho * (classes - 1))
     weights = torch.full((len(rows), 1, 1), rho * true_weight, device=x.device)
     weights[0] = true_weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,9 @@ def _adversary(case: Case, version: str) -> AutoAttack:
 def _global_state_kept(device: torch.device) -> Iterator[None]:
     """The library seeds the global generator and removes any trace function (so debuggers and coverage go blind)."""
     trace = sys.gettrace()
+    logging.getLogger("auto-attack").addHandler(
+        logging.NullHandler()
+    )  # no remarks between the rows of a run
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield

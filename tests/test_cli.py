@@ -1,0 +1,260 @@
+"""The command line: what it prints where, its exit status, and bad input - one line, status 2, nothing written."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark import work
+from benchmark.cards import cards
+from trainers.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+SUITE = """
+name = "tiny"
+dataset = "digits"
+limit = 20
+train_limit = 100
+gallery.images = 1
+[recipe]
+epochs = 1
+[[trainer]]
+name = "standard"
+[[metric]]
+name = "clean_accuracy"
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a suite; commands run in it, so that anything they write is seen."""
+    (tmp_path / "tiny.toml").write_text(SUITE)
+    return tmp_path
+
+
+def listed(place):
+    return sorted(path.name for path in place.iterdir())
+
+
+def bench(place, *words, **environment):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("BENCH_")}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", *map(str, words)], cwd=place, text=True, check=False,
+        capture_output=True, env={**clean, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "what", ["trainers", "metrics", "attributions", "attacks", "datasets", "models", "suites"]
+)
+def test_list_names_everything_and_speaks_json(place, what):
+    text, made = bench(place, "list", what), bench(place, "list", what, "--json")
+    assert text.returncode == made.returncode == 0
+    rows = json.loads(made.stdout)
+    assert rows
+    for row in rows:
+        assert row["name"] in text.stdout
+    expected = {"trainers": "sagr†", "metrics": "roar", "attributions": "gradient", "attacks": "auto_attack",
+                "datasets": "folder:PATH", "models": "resnet20", "suites": "quick"}  # fmt: skip
+    assert expected[what] in [row["name"] for row in rows]
+    assert "\x1b" not in text.stdout
+
+
+def test_show_prints_the_card(place):
+    text = bench(place, "show", "sagr").stdout
+    card = cards("trainers")["sagr"]
+    assert "RECONSTRUCTION" in text
+    assert card.sections["Paper"] in text
+    assert all(f"{p.name} = {p.default!r}" in text for p in card.parameters)
+    facts = json.loads(bench(place, "show", "gini", "--json").stdout)
+    assert facts["measures"][0]["direction"] == "higher"
+    assert facts["settings"][0]["name"] == "attribution"
+    assert "seeds" in bench(place, "show", "quick").stdout
+    wrong = bench(place, "show", "sagrr")
+    assert wrong.returncode == 2
+    assert "did you mean 'sagr'?" in wrong.stderr
+
+
+def test_plan_counts_and_trains_nothing(place):
+    made = bench(place, "plan", "--suite", "tiny.toml", "--seeds", "0,1,2", "--json")
+    facts = json.loads(made.stdout)
+    assert (facts["models"], facts["cells"], facts["refits"]) == (3, 3, 0)
+    assert (
+        "standard, seed 2"
+        in bench(place, "plan", "--suite", "tiny.toml", "--seeds", "0,1,2").stdout
+    )
+    assert listed(place) == ["tiny.toml"]
+
+
+def test_run_prints_results_on_stdout_and_progress_on_stderr(place):
+    first = bench(place, "run", "--suite", "tiny.toml", "--workers", 1)
+    assert first.returncode == 0, first.stderr
+    assert "standard" in first.stdout
+    assert "Clean" in first.stdout
+    assert "train standard, seed 0" in first.stderr
+    assert "train standard" not in first.stdout
+    assert "\x1b" not in first.stdout + first.stderr
+    assert (place / "results/tiny/report/report.md").is_file()
+
+    again = bench(place, "run", "--suite", "tiny.toml", "--workers", 1)
+    assert again.returncode == 0
+    assert "Nothing to do" in again.stderr
+    assert again.stdout == first.stdout
+
+    status = bench(place, "status", "results/tiny", "--json")
+    assert json.loads(status.stdout) == {
+        "suite": "tiny",
+        "done": 1,
+        "failed": 0,
+        "waiting": 0,
+        "reasons": {},
+    }
+    assert bench(place, "report", "results/tiny").stdout == first.stdout
+
+
+def test_another_data_set_gets_a_folder_of_its_own(place):
+    made = bench(place, "run", "--suite", "tiny.toml", "--dataset", "planted", "--workers", 1)
+    assert made.returncode == 0, made.stderr
+    assert (place / "results/tiny-planted/records.csv").is_file()
+
+
+def test_a_trained_file_loads_again_as_a_third_party_model(place):
+    made = bench(
+        place, "train", "--trainer", "standard", "--epochs", 2, "--out", "mine.safetensors"
+    )
+    assert made.returncode == 0, made.stderr
+    assert "epoch 2/2" in made.stderr
+    spec = made.stdout.strip()
+    assert spec.startswith("file:mine.safetensors@digits_cnn?mean=")
+    run = bench(place, "run", "--suite", "tiny.toml", "--model", spec, "--workers", 1)
+    assert run.returncode == 0, run.stderr
+    assert "mine.safetensors" in run.stdout
+
+
+def test_a_user_file_is_a_trainer(place):
+    (place / "mine.py").write_text(
+        "from torch.nn import functional as F\nfrom trainers.base import from_loss\n\n"
+        '@from_loss\ndef mine(model, x, y, step, *, label_smoothing: float = 0.1):\n    """Smoothed."""\n'
+        "    return F.cross_entropy(model(x), y, label_smoothing=label_smoothing)\n"
+    )
+    made = bench(place, "run", "--suite", "tiny.toml", "--trainer", "./mine.py", "--workers", 1)
+    assert made.returncode == 0, made.stderr
+    assert "mine" in made.stdout
+    assert "standard" in made.stdout
+
+
+def test_a_failed_check_counts_under_strict_only(place):
+    weights = work.untrained(
+        work.dataset(work.DataSpec("digits", 9, 9), None), "digits", Recipe("mlp"), 0
+    ).state_dict()
+    dead = {
+        name.removeprefix("net."): value * 0
+        for name, value in weights.items()
+        if name.startswith("net.")
+    }
+    save_file(dead, place / "dead.safetensors")
+    words = ["run", "--suite", "tiny.toml", "--model", "file:dead.safetensors@mlp", "--workers", 1]
+    loose = bench(place, *words)
+    assert loose.returncode == 0, loose.stderr
+    assert "more than half of the input gradients are zero" in loose.stderr
+    assert bench(place, *words, "--strict").returncode == 3
+
+
+class _Code:
+    def __reduce__(self):
+        return Path("was-run").touch, ()
+
+
+def _spec(place: Path, make) -> str:
+    make(place / "x.pt")
+    return "file:x.pt@digits_cnn"
+
+
+BAD = {
+    "unknown suite": (["--suite", "smok"], r"no suite 'smok' (did you mean 'smoke'?)"),
+    "unknown data set": (["--dataset", "digit"], "did you mean 'digits'?"),
+    "no such folder": (["--dataset", "folder:nowhere"], "nowhere"),
+    "data not there": (["--dataset", "mnist", "--data", "nowhere"], "nowhere"),
+    "unknown trainer": (["--trainer", "trade"], "no trainer 'trade' (did you mean 'trades'?)"),
+    "unknown metric": (["--metric", "ginni"], "no metric 'ginni' (did you mean 'gini'?)"),
+    "seeds": (["--seeds", "0,x"], "--seeds '0,x': whole numbers"),
+    "limit": (["--limit", "0"], "Invalid value for '--limit'"),
+    "device": (["--device", "gpu"], "--device 'gpu': valid are auto, cpu, cuda"),
+    "no file": (["--model", "file:nowhere.pt@mlp"], "nowhere.pt"),
+    "no architecture": (["--model", "file:tiny.toml"], "tiny.toml"),
+    "other kind": (["--model", "hub:x@mlp"], "unknown kind 'hub'"),
+    "not a checkpoint": (["--model", "file:tiny.toml@mlp"], "tiny.toml"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_with_status_2_and_nothing_written(place, name):
+    words, message = BAD[name]
+    suite = [] if "--suite" in words else ["--suite", "tiny.toml"]
+    made = bench(place, "run", *suite, *words)
+    assert made.returncode == 2, made.stderr
+    assert message in " ".join(made.stderr.replace("│", " ").split())
+    assert "Traceback" not in made.stderr
+    assert made.stdout == ""
+    assert listed(place) == ["tiny.toml"]
+
+
+BAD_FILES = {
+    "wrong shape": (lambda path: torch.save({"0.weight": torch.zeros(3, 3)}, path), "x.pt"),
+    "code": (lambda path: path.write_bytes(pickle.dumps(_Code())), "x.pt"),
+    "a web page": (lambda path: path.write_text("<!DOCTYPE html><html>Sign in</html>"), "web page"),
+    "empty": (lambda path: path.touch(), "empty"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_checkpoint_is_refused_and_nothing_is_run_or_written(place, name):
+    make, message = BAD_FILES[name]
+    made = bench(place, "run", "--suite", "tiny.toml", "--model", _spec(place, make))
+    assert made.returncode == 2, made.stderr
+    assert message in made.stderr
+    assert "Traceback" not in made.stderr
+    assert listed(place) == ["tiny.toml", "x.pt"]
+
+
+def test_a_wrong_suite_file_and_a_negative_radius(place):
+    (place / "bad.toml").write_text(SUITE.replace("limit", "limits", 1))
+    (place / "minus.toml").write_text(SUITE + '[[metric]]\nname = "fgsm"\nthreat = "Linf -0.1"\n')
+    for file, message in (
+        ("bad.toml", "unknown key 'limits'"),
+        ("minus.toml", "eps must be a finite number >= 0, got -0.1"),
+    ):
+        made = bench(place, "run", "--suite", file)
+        assert made.returncode == 2
+        assert made.stderr.startswith(f"bench: {file}: ")
+        assert message in made.stderr
+    assert listed(place) == ["bad.toml", "minus.toml", "tiny.toml"]
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_a_folder_without_a_run_is_explained(place, command):
+    made = bench(place, command, "nowhere")
+    assert made.returncode == 2
+    assert "nowhere" in made.stderr
+    assert "Traceback" not in made.stderr
+
+
+def test_doctor_finds_this_installation_sound(place):
+    made = bench(place, "doctor")
+    assert made.returncode == 0, made.stdout
+    for name in ("torch", "torchvision", "captum", "pyautoattack", "robustbench"):
+        assert f"{name}: imports" in made.stdout
+
+
+def test_foreign_packages_of_our_names_are_named(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/__init__.py").touch()
+    made = bench(tmp_path, "list", "metrics", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert made.returncode == 1
+    assert "the package 'metrics' that Python finds is not bridgebench's" in made.stderr

@@ -1,0 +1,338 @@
+"""Manifold alignment: tangent spaces that are known, literal projections, and the VAE that stands in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metrics.case import Case, Manifold
+from metrics.manifold._vae import VAE, VaeManifold, build_vae, fit_vae
+from metrics.manifold.reconstruction_distance import reconstruction_distance
+from metrics.manifold.tangent_fraction import _fraction, tangent_fraction, tangents
+from metrics.randomness import Draws
+
+
+@dataclass(frozen=True)
+class Known:
+    """Images shape(phi(z) @ a + offset of the image): curved if phi is, flat if it is the identity."""
+
+    latents: Tensor
+    a: Tensor
+    shape: tuple[int, ...]
+    phi: Callable[[Tensor], Tensor] = lambda z: z
+
+    def decode(self, z: Tensor) -> Tensor:
+        offset = 0.01 * torch.arange(len(z))[:, None]
+        return (0.5 + 0.02 * (self.phi(z) @ self.a) + offset).view(len(z), *self.shape)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Each image's mean: the manifold of flat images."""
+        return x.mean((1, 2, 3), keepdim=True).expand_as(x)
+
+
+def known(n: int, k: int, shape: tuple[int, ...], *, curved: bool = False) -> Known:
+    d = math.prod(shape)
+    z, a = Draws(0, torch.arange(n)).normal(k), Draws(1, torch.arange(k)).normal(d)
+    return Known(z, a, shape, torch.sin if curved else (lambda z: z))
+
+
+def linear(weight: Tensor) -> nn.Sequential:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(weight.shape[1], len(weight))).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(weight)
+    return model.requires_grad_(False)
+
+
+def case(model: nn.Module, x: Tensor, manifold: Manifold, y: Tensor | None = None) -> Case:
+    n = len(x)
+    draws = Draws(3, torch.arange(n))
+    return Case(
+        model=model, x=x, y=torch.arange(n) % 3 if y is None else y, draws=draws, train_x=x,
+        train_draws=draws, threat=None, classes=3, grade=lambda _: {}, refit=lambda _: x,
+        manifold=lambda: manifold,
+    )  # fmt: skip
+
+
+# ---- tangent space ----
+
+
+def test_the_tangents_are_the_decoders_derivatives() -> None:
+    m = known(4, 3, (1, 4, 5), curved=True)
+    expected = 0.02 * m.latents.cos()[:, :, None] * m.a
+    torch.testing.assert_close(tangents(m), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_tangents_of_a_vae_are_its_jacobian() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = VAE(1, 8, 8, latents=4, hidden=8).requires_grad_(False)
+    m = VaeManifold.at(vae, Draws(0, torch.arange(3)).uniform(1, 8, 8))
+    got = tangents(m)
+    for n in range(3):
+        jacobian = torch.autograd.functional.jacobian(vae.decode, m.latents[n : n + 1])
+        torch.testing.assert_close(got[n], jacobian.reshape(64, 4).T, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("curved", [False, True])
+def test_a_map_in_the_tangent_space_has_fraction_one(curved: bool) -> None:
+    m = known(20, 17, (1, 16, 16), curved=curved)
+    t = tangents(m)
+    maps = (Draws(5, torch.arange(20)).normal(1, 17) @ t).view(20, 1, 16, 16)
+    assert (_fraction(t, maps) - 1).abs().max() < 1e-4
+    orthogonal = maps + 1e3 * (  # and one outside it has none
+        Draws(6, torch.arange(20)).normal(1, 256) @ projector(t)[1]
+    ).view(20, 1, 16, 16)
+    assert _fraction(t, orthogonal).max() < 1e-2
+
+
+def projector(t: Tensor) -> tuple[Tensor, Tensor]:
+    """QQ^T and I - QQ^T of each image, Q an orthonormal basis of the tangents."""
+    inside = torch.stack([(q := torch.linalg.qr(one.T)[0]) @ q.T for one in t])
+    return inside, torch.eye(t.shape[2]) - inside
+
+
+def test_the_fraction_literally_by_qr() -> None:
+    m = known(10, 6, (3, 4, 5), curved=True)
+    t, maps = tangents(m), Draws(9, torch.arange(10)).normal(3, 4, 5)
+    expected = []
+    for n in range(10):
+        q, _ = torch.linalg.qr(t[n].double().T)
+        a = maps[n].flatten().double()
+        expected.append(((q @ (q.T @ a)).norm() / a.norm()).item())
+    assert _fraction(t, maps).tolist() == pytest.approx(expected, rel=1e-5)
+    assert 0.1 < min(expected) < max(expected) < 0.9
+
+
+def test_pythagoras() -> None:
+    m = known(10, 6, (1, 4, 5))
+    t, maps = tangents(m), Draws(9, torch.arange(10)).normal(1, 20)
+    outside = maps @ projector(t)[1]
+    share = outside.flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1)
+    torch.testing.assert_close(_fraction(t, maps) ** 2 + share**2, torch.ones(10))
+
+
+@pytest.mark.parametrize("how", ["does nothing", "is a copy", "is faint"])
+def test_a_degenerate_latent_changes_nothing(how: str) -> None:
+    m = known(10, 6, (1, 4, 5))
+    t, maps = tangents(m), Draws(9, torch.arange(10)).normal(1, 4, 5)
+    extra = {"does nothing": 0 * t[:, :1], "is a copy": 2 * t[:, 1:2], "is faint": t[:, 1:2] / 1e3}
+    got = _fraction(torch.cat([t, extra[how]], 1), maps)
+    torch.testing.assert_close(got, _fraction(t, maps), rtol=1e-4, atol=1e-6)
+
+
+def test_a_faint_latent_of_its_own_counts() -> None:
+    """The span does not know how far a latent moves the image."""
+    m = known(10, 6, (1, 4, 5))
+    t, maps = tangents(m), Draws(9, torch.arange(10)).normal(1, 4, 5)
+    faint = torch.cat([t[:, :1] * 1e-3, t[:, 1:]], 1)
+    torch.testing.assert_close(_fraction(faint, maps), _fraction(t, maps), rtol=1e-4, atol=1e-6)
+
+
+def test_a_zero_map_has_no_fraction() -> None:
+    m = known(2, 3, (1, 4, 5))
+    maps = torch.zeros(2, 1, 4, 5)
+    maps[1] = 1
+    got = _fraction(tangents(m), maps)
+    assert got[0].isnan()
+    assert 0 < got[1] < 1
+
+
+def test_latents_that_all_do_nothing_hold_no_map() -> None:
+    assert _fraction(torch.zeros(2, 3, 20), torch.ones(2, 1, 4, 5)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_scale_of_the_map_does_not_matter(scale: float) -> None:
+    m = known(10, 6, (1, 4, 5))
+    t, maps = tangents(m), Draws(9, torch.arange(10)).normal(1, 4, 5)
+    torch.testing.assert_close(_fraction(t, maps * scale), _fraction(t, maps), rtol=1e-5, atol=0)
+
+
+def test_random_maps_reach_chance() -> None:
+    """The mean is E sqrt(Beta(k/2, (d-k)/2)), a little below sqrt(k/d)."""
+    n, k, d = 1500, 17, 256
+    m = known(n, k, (1, 16, 16))
+    got = tangent_fraction(case(linear(torch.ones(3, d)), m.decode(m.latents), m),
+                           attribution="random")  # fmt: skip
+    mean, chance = got["fraction"].mean().item(), math.sqrt(k / d)
+    ratio = math.lgamma((k + 1) / 2) + math.lgamma(d / 2) - math.lgamma(k / 2)
+    exact = math.exp(ratio - math.lgamma((d + 1) / 2))
+    assert mean == pytest.approx(exact, abs=4 * got["fraction"].std().item() / math.sqrt(n))
+    assert mean == pytest.approx(chance, rel=0.02)
+    assert got["chance"].tolist() == pytest.approx([chance] * n)
+
+
+def test_a_model_that_looks_along_the_manifold_scores_one() -> None:
+    m = known(12, 4, (1, 4, 5))
+    along = linear(Draws(4, torch.arange(3)).normal(4) @ m.a)
+    across = linear(Draws(4, torch.arange(3)).normal(20) @ projector(tangents(m)[:1])[1][0])
+    x = m.decode(m.latents)
+    assert (tangent_fraction(case(along, x, m))["fraction"] - 1).abs().max() < 1e-4
+    assert tangent_fraction(case(across, x, m))["fraction"].max() < 1e-3
+
+
+@pytest.mark.parametrize("target", ["true", "predicted"])
+def test_the_map_is_taken_at_the_manifolds_point_for_the_asked_class(target: str) -> None:
+    """A quadratic model: its gradient tells where it was taken."""
+
+    class Quadratic(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.flatten(1) @ weight.T) ** 2
+
+    weight = Draws(4, torch.arange(3)).normal(20)
+    m = known(9, 4, (1, 4, 5), curved=True)
+    c = case(Quadratic().eval(), torch.zeros(9, 1, 4, 5), m)  # the case's own images do not matter
+    got = tangent_fraction(c, of="logit", target=target)["fraction"]  # type: ignore[arg-type]
+    points = m.decode(m.latents).flatten(1)
+    labels = c.y if target == "true" else ((points @ weight.T) ** 2).argmax(1)
+    assert (labels != c.y).any() == (target == "predicted")
+    maps = 2 * (points * weight[labels]).sum(1, keepdim=True) * weight[labels]
+    torch.testing.assert_close(got, _fraction(tangents(m), maps), rtol=1e-4, atol=1e-6)
+
+
+# ---- distance ----
+
+
+@pytest.mark.parametrize("eps", [None, 0.7])
+def test_the_distance_literally(eps: float | None) -> None:
+    n, shape = 15, (1, 4, 5)
+    x = Draws(0, torch.arange(n)).uniform(*shape)
+    model = linear(Draws(1, torch.arange(3)).normal(20))
+    c = case(model, x, known(n, 2, shape))
+    got = reconstruction_distance(c, eps=eps, steps=5)
+
+    radius = 6 * math.sqrt(20 / 784) if eps is None else eps
+    clean, far = [], []
+    for image, label in zip(x, c.y, strict=True):
+        moved = image
+        for _ in range(5):
+            at = moved.detach().clone().requires_grad_()
+            F.cross_entropy(model(at[None]), label[None]).backward()
+            assert at.grad is not None
+            delta = moved + radius / 6 * at.grad / at.grad.norm() - image
+            delta = delta * min(1, radius / delta.norm().item())
+            moved = (image + delta).clip(0, 1)
+        changed = bool(model(moved[None]).argmax() != model(image[None]).argmax())
+        far.append((moved - moved.mean()).norm().item() if changed else math.nan)
+        clean.append((image - image.mean()).norm().item())
+    low, high = min(clean), max(clean)
+    far, clean = ([(d - low) / (high - low) for d in row] for row in (far, clean))
+    assert got["distance"].tolist() == pytest.approx(far, rel=1e-3, abs=1e-4, nan_ok=True)
+    assert got["clean_distance"].tolist() == pytest.approx(clean, abs=1e-5)
+    assert 0 < sum(map(math.isnan, far)) < n  # some images are left out, some are not
+
+
+def test_clean_distances_run_from_zero_to_one() -> None:
+    x = Draws(0, torch.arange(15)).uniform(1, 4, 5)
+    clean = reconstruction_distance(
+        case(linear(Draws(1, torch.arange(3)).normal(20)), x, known(15, 2, (1, 4, 5))), steps=1
+    )["clean_distance"]
+    assert (clean.min(), clean.max()) == (0, 1)
+
+
+def test_large_images_walk_the_papers_length() -> None:
+    """On 28x28 pixels and more the walk is 6 long, whatever the size."""
+    walked = []
+
+    class Spy(Known):
+        def project(self, x: Tensor) -> Tensor:
+            walked.append(x)
+            return x * 0
+
+    for shape in ((1, 28, 28), (3, 32, 32)):
+        d = math.prod(shape)
+        x = torch.full((3, *shape), 0.5)
+        signs = Draws(1, torch.arange(1)).normal(d).sign()
+        model = linear(torch.cat([signs, -signs, 0 * signs]))  # all pixels move alike: none is cut
+        m = known(3, 2, shape)
+        reconstruction_distance(case(model, x, Spy(m.latents, m.a, shape)), steps=6)
+        clean, moved = walked[-2:]
+        torch.testing.assert_close((moved - clean).flatten(1).norm(dim=1), torch.full((3,), 6.0))
+
+
+# ---- VAE ----
+
+
+def blobs(n: int, channels: int, height: int, width: int) -> Tensor:
+    """Images of two degrees of freedom."""
+    at = Draws(0, torch.arange(n)).uniform(2)
+    i = torch.linspace(0, 1, height)[None, :, None] - at[:, 0, None, None]
+    j = torch.linspace(0, 1, width)[None, None, :] - at[:, 1, None, None]
+    return torch.exp(-8 * (i**2 + j**2))[:, None].repeat(1, channels, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 15, 15), (3, 7, 10), (1, 9, 6), (1, 16, 16)]
+)
+def test_the_vae_fits_any_shape(shape: tuple[int, int, int]) -> None:
+    vae = build_vae(torch.zeros(shape))
+    k = 10 if shape[0] == 1 else 128
+    mean, log_variance = vae.encode(torch.rand(2, *shape, generator=torch.Generator()))
+    assert mean.shape == log_variance.shape == (2, k)
+    images = vae.decode(mean)
+    assert images.shape == (2, *shape)
+    assert ((images > 0) & (images < 1)).all()
+    m = VaeManifold.at(vae.requires_grad_(False), torch.zeros(2, *shape))
+    assert m.project(torch.zeros(2, *shape)).shape == (2, *shape)
+    assert tangents(m).shape == (2, k, math.prod(shape))
+    assert (tangents(m).abs().amax(1) > 0).all()  # every pixel belongs to the picture
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 15, 15)])
+def test_fitting_reduces_the_reconstruction_error(shape: tuple[int, int, int]) -> None:
+    x = blobs(200, *shape)
+
+    def error(vae: VAE) -> float:
+        return (VaeManifold.at(vae, x).project(x) - x).abs().mean().item()
+
+    untrained, flat = fit_vae(x, 0, steps=1), (x - x.mean(0)).abs().mean().item()
+    fitted = fit_vae(x, 0, steps=200)
+    assert error(fitted) < 0.5 * flat < error(untrained)
+    assert not fitted.training
+    assert not any(parameter.requires_grad for parameter in fitted.parameters())
+
+
+def test_fitting_is_repeatable_and_leaves_the_generator_alone() -> None:
+    x = blobs(50, 1, 8, 8)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    one = fit_vae(x, 3, steps=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    two, other = fit_vae(x, 3, steps=5), fit_vae(x, 4, steps=5)
+    for a, b, c in zip(one.parameters(), two.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+def test_the_vae_loss_literally() -> None:
+    """L1 on [-1, 1] plus KL to N(0, I), by the textbook's integrals, image by image."""
+    from metrics.manifold._vae import _loss
+
+    x, draws = blobs(6, 1, 8, 8), Draws(0, torch.arange(6))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = VAE(1, 8, 8, latents=4, hidden=8)
+    noise, losses = draws.fork("latent").normal(4), []
+    for n in range(6):
+        mean, log_variance = vae.encode(x[n : n + 1])
+        q = torch.distributions.Normal(mean, (log_variance / 2).exp())
+        divergence = torch.distributions.kl_divergence(q, torch.distributions.Normal(0, 1)).sum()
+        image = vae.decode(mean + q.scale * noise[n])
+        losses.append(((2 * image - 1) - (2 * x[n] - 1)).abs().sum() + divergence)
+    torch.testing.assert_close(_loss(vae, x, draws), torch.stack(losses).mean())
+
+
+def test_the_manifold_of_a_vae_is_encode_and_decode() -> None:
+    x = blobs(5, 1, 8, 8)
+    vae = fit_vae(x, 0, steps=3)
+    m = VaeManifold.at(vae, x)
+    torch.testing.assert_close(m.latents, vae.encode(x)[0])
+    torch.testing.assert_close(m.decode(m.latents), m.project(x))
+    torch.testing.assert_close(m.project(x), vae.decode(vae.encode(x)[0]))

@@ -1,0 +1,184 @@
+"""Suites and plans: grids, relative threats, labels, and every wrong line explained before anything runs."""
+
+import pytest
+
+from benchmark import keys, suite
+from benchmark.cards import ROOT, cards
+from benchmark.plan import plan, threat
+from benchmark.suite import Suite, SuiteError, changed, read
+from metrics.threat import L2, Linf
+
+TRAINER = '[[trainer]]\nname = "trades"\n'
+HEAD = 'name = "s"\ndataset = "digits"\nseeds = [0, 1]\n'
+METRIC = '[[metric]]\nname = "clean_accuracy"\n'
+
+
+def planned(tmp_path, text):
+    path = tmp_path / "s.toml"
+    path.write_text(HEAD + text)
+    return plan(read(str(path)))
+
+
+def test_a_list_is_a_grid(tmp_path):
+    made = planned(
+        tmp_path,
+        '[[trainer]]\nname = "trades"\nbeta = [1.0, 6.0]\nthreat = ["Linf", "L2 0.5"]\n'
+        '[[metric]]\nname = "roar"\npercents = [[10, 50], [90]]\n' + METRIC,
+    )
+    labels = [
+        "trades (Linf 0.1, beta=1.0)",
+        "trades (L2 0.5, beta=1.0)",
+        "trades (Linf 0.1)",
+        "trades (L2 0.5)",
+    ]
+    assert [t.label for t in made.trainings] == [label for label in labels for _ in range(2)]
+    assert [t.seed for t in made.trainings] == [0, 1] * 4
+    settings = [dict(cell.metric.settings) for cell in made.cells[:3]]
+    assert settings == [{"percents": (10, 50)}, {"percents": (90,)}, {}]
+    assert len(made.cells) == 8 * 3
+
+
+def test_a_setting_equal_to_the_default_is_no_other_cell(tmp_path):
+    made = planned(
+        tmp_path, '[[trainer]]\nname = "trades"\nbeta = 6.0\n[[metric]]\nname = "pgd"\nsteps = 20\n'
+    )
+    assert made.cells[0].metric.settings == ()
+    assert made.trainings[0].trainer.settings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Linf", Linf(0.1)),
+        ("Linf *0.5", Linf(0.05)),
+        ("L2 2", L2(2.0)),
+        ("Linf 8/255", Linf(8 / 255)),
+        ("L2", L2(1.0)),
+    ],
+)
+def test_threats_are_the_data_sets_own_or_as_written(text, expected):
+    assert threat(text, {"Linf": "0.1", "L2": "1.0"}) == expected
+
+
+def test_star_stands_for_the_rest(tmp_path):
+    made = planned(
+        tmp_path,
+        '[[trainer]]\nname = "*"\n[[trainer]]\nname = "standard"\n[[metric]]\nname = "*"\n',
+    )
+    assert {t.trainer.reference for t in made.trainings} == set(cards("trainers"))
+    assert {c.metric.reference for c in made.cells} == set(cards("metrics"))
+    assert len(made.trainings) == 2 * len(cards("trainers"))
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_every_suite_of_the_package_can_be_planned(name):
+    for dataset in ("digits", "cifar10"):
+        made = plan(changed(read(name), dataset=dataset))
+        assert made.cells
+        families = {cell.metric.card.family for cell in made.cells}
+        assert families == {"robustness", "fidelity", "manifold", "sharpness"}
+
+
+def test_what_the_issue_of_quick_asks_for():
+    labels = {t.label.partition(" (")[0] for t in plan(read("quick")).trainings}
+    assert labels >= {
+        "standard",
+        "pgd_at",
+        "trades",
+        "input_gradient",
+        "jacobian",
+        "sagr",
+        "adv_gsct",
+    }
+    norms = {t.threat.norm for t in plan(read("quick")).trainings if t.label.startswith("pgd_at")}
+    assert norms == {"Linf", "L2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seedz = [1]\n" + METRIC, r"s\.toml: unknown key 'seedz' \(did you mean 'seeds'\?\); valid: "),
+        ("limit = 0\n" + METRIC, "limit = 0: Input should be greater than or equal to 1"),
+        ("", "key 'metric' is missing"),
+        ("x = = 1", r"s\.toml: not TOML: "),
+        ('[[metric]]\nname = "ginni"', r"metric\[0\]: no metric 'ginni' \(did you mean 'gini'\?\)"),
+        ('[[metric]]\nname = "pgd"\nsteps = 0', r"metric\[0\]: steps = 0: Input should be greater than"),
+        ('[[metric]]\nname = "pgd"\nthreat = "Linf -1"', r"metric\[0\]\.threat: eps must be a finite number >= 0, got -1"),
+        ('[[metric]]\nname = "pgd"\nthreat = "L7 1"', r"unknown norm 'L7' .*valid: Linf, L2"),
+        ('[[metric]]\nname = "pgd"\nthreat = "Linf *x"', r"'Linf \*x' needs a number after \*"),
+        ('[[metric]]\nname = "gini"\nthreat = "Linf"', "gini takes no threat"),
+        ('[[metric]]\nname = "gini"\nattribution = "gradent"', "= 'gradent': Input should be 'gradient'"),
+        ('[[trainer]]\nname = "trade"\n' + METRIC, r"no trainer 'trade' \(did you mean 'trades'\?\)"),
+        (TRAINER + 'betta = 1.0\n' + METRIC, r"no setting 'betta' \(did you mean 'beta'\?\)"),
+        (TRAINER + 'recipe.epoch = 1\n' + METRIC, r"unknown key 'epoch' \(did you mean 'epochs'"),
+        (TRAINER + 'recipe.epochs = "x"\n' + METRIC, "epochs = 'x': Input should be a valid integer"),
+        (TRAINER + 'recipe.architecture = "mpl"\n' + METRIC, r"no model 'mpl' \(did you mean 'mlp'"),
+        ('model = ["file:nowhere.pt@mlp"]\n' + METRIC, "model: .*nowhere"),
+        ('[gallery]\nimage = 3\n' + METRIC, r"unknown key 'gallery\.image' \(did you mean 'images'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_line_is_explained(tmp_path, text, message):
+    with pytest.raises(SuiteError, match=message) as caught:
+        planned(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_data_set_or_suite_names_the_nearest():
+    with pytest.raises(SuiteError, match=r"unknown data set 'cifar' \(did you mean"):
+        plan(changed(read("smoke"), dataset="cifar"))
+    with pytest.raises(SuiteError, match=r"no suite 'smok' \(did you mean 'smoke'\?\)"):
+        read("smok")
+
+
+def test_the_command_line_selects_what_a_suite_has_and_adds_what_it_has_not(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("def own(model, x, y, step): ...")
+    base = read("smoke")
+
+    def names(**options: object) -> list[str]:
+        return [entry.name for entry in changed(base, **options).trainer]
+
+    assert names(trainers=["sagr"]) == ["sagr"]
+    assert names(trainers=["trades"]) == ["standard", "pgd_at", "sagr", "trades"]
+    assert names(trainers=["standard", str(own)]) == ["standard", str(own)]
+    kept = changed(base, trainers=["pgd_at"]).trainer[0]
+    assert kept.settings == {"steps": 5}, "the suite's settings stay"
+    assert changed(base, seeds=[3, 4], limit=7).seeds == [3, 4]
+    with pytest.raises(SuiteError, match="limit = 0"):
+        changed(base, limit=0)
+
+
+def test_one_metric_of_a_starred_suite_can_be_chosen():
+    chosen = changed(Suite(name="s", metric=[{"name": "*"}]), metrics=["gini"])
+    assert [entry.name for entry in chosen.metric] == ["gini"]
+
+
+def test_keys_follow_what_determines_a_result(tmp_path):
+    assert keys.key(Linf(8 / 255, "8/255")) == keys.key(Linf(8 / 255)), "not how it was written"
+    assert keys.key(Linf(0.1)) != keys.key(L2(0.1))
+    assert keys.key("a", {"x": 1, "y": 2}) == keys.key("a", {"y": 2, "x": 1})
+    path = tmp_path / "m.py"
+    versions = []
+    for text in (
+        'def m(x):\n    """Words."""\n    return x + 1\n',
+        'def m(x):  # why\n    """Other words."""\n    return x + 1\n',
+        'def m(x):\n    """Words."""\n    return x + 2\n',
+    ):
+        path.write_text(text)
+        keys.code_version.cache_clear()
+        keys._code.cache_clear()
+        versions.append(keys.code_version(path))
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_the_version_of_a_method_includes_the_code_it_imports():
+    files = {
+        path.relative_to(ROOT).as_posix() for path in keys._closure(ROOT / "trainers/trades.py")
+    }
+    assert {
+        "trainers/trades.py",
+        "trainers/base.py",
+        "metrics/attacks.py",
+        "metrics/threat.py",
+    } <= files
+    assert not any(name.startswith("benchmark") for name in files)

@@ -1,0 +1,296 @@
+"""The one loop: it finishes, repeats, survives a kill, keeps failures as rows, and notices damage."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmark import manifest, suite
+from benchmark.executors import Job, execute
+from benchmark.plan import plan
+from benchmark.run import run
+from benchmark.store import Store, StoreError
+from benchmark.work import Place
+
+TINY = """
+name = "tiny"
+dataset = "digits"
+limit = 20
+train_limit = 120
+gallery.images = 2
+
+[recipe]
+epochs = 1
+
+[[trainer]]
+name = "standard"
+
+[[trainer]]
+name = "pgd_at"
+steps = 1
+
+[[metric]]
+name = "clean_accuracy"
+
+[[metric]]
+name = "pgd"
+steps = 2
+threat = ["Linf", "L2"]
+
+[[metric]]
+name = "roar"
+percents = [50]
+retrains = 2
+
+[[metric]]
+name = "gini"
+"""
+
+FAILING = '''
+from torch import nan
+from torch.nn import functional as F
+from trainers.base import from_loss
+
+@from_loss
+def {name}(model, x, y, step, *, size: float = 1.0):
+    """Fails.
+
+    Formula: none
+    """
+    {body}
+'''
+
+
+@pytest.fixture(scope="module")
+def toml(tmp_path_factory):
+    path = tmp_path_factory.mktemp("suites") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def done(made, folder, workers=1):
+    seen = []
+
+    def begin(jobs):
+        seen.append(len(jobs))
+        return lambda outcome: None
+
+    result = run(made, Place(folder, None, "cpu"), workers, begin=begin, words="bench run")
+    return result, seen[0]
+
+
+@pytest.fixture(scope="module")
+def finished(toml, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    made = plan(suite.read(str(toml)))
+    return made, folder, done(made, folder)
+
+
+def test_a_run_leaves_tidy_records_samples_and_a_manifest(finished):
+    made, folder, (result, jobs) = finished
+    assert jobs == result.computed == len(made.trainings) * 2 + len(made.cells)
+    assert (result.failed, result.damaged, result.status(strict=True)) == ((), False, 0)
+    records = pd.read_parquet(folder / "records.parquet")
+    assert records.to_csv(index=False) == (folder / "records.csv").read_text()
+    assert not records.duplicated(
+        ["trainer", "seed", "metric", "params", "threat", "measure", "at"]
+    ).any()
+    assert set(records["metric"]) == {"clean_accuracy", "pgd", "roar", "gini", "preflight"}
+    measured = records[records["metric"] != "preflight"]
+    assert (measured["n"] == 20).all()
+    assert (measured["low"] <= measured["value"]).all()
+    assert (measured["value"] <= measured["high"]).all()
+    assert set(records.loc[records["headline"], "measure"]) == {
+        "accuracy",
+        "robust_accuracy",
+        "score",
+        "gini",
+    }
+
+    samples = pd.read_parquet(folder / "samples.parquet")
+    keys = ["trainer", "seed", "metric", "threat", "measure", "at"]
+    means = samples.fillna({"at": -1}).groupby(keys, observed=True)["value"].mean()
+    for row in measured.fillna({"at": -1}).to_dict("records"):
+        assert means[tuple(row[k] for k in keys)] == pytest.approx(row["value"], abs=1e-6)
+    log = manifest.read(folder)
+    assert log["data"]["digits"]["train"] == 120
+    assert log["versions"]["torch"] == torch.__version__
+    assert len(log["seconds"]) == result.computed
+    index = json.loads((folder / "gallery/index.json").read_text())
+    assert all((folder / "gallery" / line["file"]).is_file() for line in index)
+
+
+def test_a_second_identical_run_does_nothing(finished):
+    made, folder, _ = finished
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files(folder)}
+    result, jobs = done(made, folder)
+    assert (jobs, result.computed) == (0, 0)
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files(folder)} == before
+
+
+def files(folder):
+    return sorted(
+        p for p in folder.rglob("*") if p.is_file() and p.name != ".lock" and "locks" not in p.parts
+    )
+
+
+def test_workers_do_not_change_a_byte(finished, tmp_path):
+    made, folder, _ = finished
+    done(made, tmp_path, workers=2)
+    assert (tmp_path / "records.csv").read_bytes() == (folder / "records.csv").read_bytes()
+
+
+def test_more_seeds_and_metrics_compute_only_what_is_new(toml, tmp_path):
+    first = suite.changed(suite.read(str(toml)), trainers=["standard"], metrics=["clean_accuracy"])
+    assert done(plan(first), tmp_path)[1] == 3
+    more = suite.changed(
+        suite.read(str(toml)),
+        trainers=["standard"],
+        metrics=["clean_accuracy", "gini"],
+        seeds=[0, 1],
+    )
+    assert done(plan(more), tmp_path)[1] == 1 + 4
+    # an earlier, smaller command again: nothing to do, nothing lost
+    assert done(plan(first), tmp_path)[1] == 0
+    assert len(pd.read_csv(tmp_path / "records.csv").query("metric != 'preflight'")) == 4
+
+
+def test_a_folder_of_another_suite_is_left_alone(toml, finished):
+    _, folder, _ = finished
+    before = {path: path.read_bytes() for path in files(folder)}
+    other = suite.read(str(toml)).model_copy(update={"name": "other"})
+    with pytest.raises(StoreError, match="holds results of suite 'tiny', not of 'other'"):
+        done(plan(other), folder)
+    assert {path: path.read_bytes() for path in files(folder)} == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(toml, tmp_path, workers):
+    names = {"diverges": "return model(x).sum() * nan", "crashes": "raise OSError('no [luck]')"}
+    for name, body in names.items():
+        (tmp_path / f"{name}.py").write_text(FAILING.format(name=name, body=body))
+    base = suite.read(str(toml))
+    paths = [str(tmp_path / f"{name}.py") for name in names]
+    made = plan(suite.changed(base, trainers=["standard", *paths], metrics=["clean_accuracy"]))
+    result, _ = done(made, tmp_path / "out", workers)
+    assert result.status(strict=False) == 1
+    records = (
+        pd.read_parquet(tmp_path / "out/records.parquet")
+        .query("metric == 'clean_accuracy'")
+        .set_index("trainer")
+    )
+    assert records.loc["standard", "value"] > 0
+    assert records.loc["diverges", "note"].startswith(
+        "its model failed: the training loss is nan in epoch 1, step 1"
+    )
+    assert records.loc["crashes", "note"] == "its model failed: no [luck]"
+    assert records.loc[["diverges", "crashes"], "value"].isna().all()
+
+    # mended, the same command continues: only the mended model is computed
+    (tmp_path / "crashes.py").write_text(
+        FAILING.format(name="crashes", body="return F.cross_entropy(model(x), y)")
+    )
+    clear_code_caches()
+    again, _ = done(plan(made.suite), tmp_path / "out", workers=1)
+    assert again.computed == 3
+    notes = pd.read_parquet(tmp_path / "out/records.parquet").set_index("trainer")["note"]
+    assert "no [luck]" not in " ".join(notes)
+
+
+def clear_code_caches():
+    from benchmark import keys
+
+    keys.code_version.cache_clear()
+    keys._code.cache_clear()
+
+
+def test_a_damaged_model_is_noticed_and_told_apart_from_failure(toml, tmp_path):
+    base = suite.read(str(toml))
+    done(plan(suite.changed(base, trainers=["standard"], metrics=["clean_accuracy"])), tmp_path)
+    (path,) = (tmp_path / "store/models").glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    more = plan(suite.changed(base, trainers=["standard"], metrics=["gini"]))
+    result, _ = done(more, tmp_path)
+    assert result.status(strict=False) == 5
+    assert "delete it to have it computed anew" in result.failed[0][1]
+    path.unlink()
+    assert done(more, tmp_path)[0].status(strict=False) == 0
+
+
+def bench(*words, **options):
+    return subprocess.Popen([sys.executable, "-m", "benchmark.cli", *map(str, words)], **options)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_random_moments_it_continues_to_the_same_records(
+    toml, finished, tmp_path, workers
+):
+    words = ["run", "--suite", toml, "--out", tmp_path, "--workers", workers]
+    chance = random.Random(workers)
+    for _ in range(3):
+        process = bench(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(1.5, 6.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert bench(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait() == 0
+    assert (tmp_path / "records.csv").read_bytes() == (finished[1] / "records.csv").read_bytes()
+    assert not list(tmp_path.rglob(".writing-*"))
+
+
+def test_interrupted_it_says_how_to_continue(toml, tmp_path):
+    process = bench(
+        "run",
+        "--suite",
+        toml,
+        "--out",
+        tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "plan.json").is_file():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 4, said
+    assert f"continue with the same command: bench run --suite {toml} --out {tmp_path}" in said
+    assert "Traceback" not in said
+
+
+def test_a_worker_that_dies_costs_its_own_job_only():
+    jobs = [
+        Job("a", "a", os._exit, (3,)),
+        Job("b", "b", time.sleep, (0,), ("a",)),
+        Job("c", "c", time.sleep, (0,)),
+    ]
+    outcomes = {outcome.job.name: outcome.error for outcome in execute([*jobs], 2)}
+    assert "a worker process died" in str(outcomes["a"])
+    assert "its model failed" in str(outcomes["b"])
+    assert set(outcomes) == {"a", "b", "c"}
+
+
+def test_jobs_wait_for_what_they_need(tmp_path):
+    mark = tmp_path / "made"
+    jobs = [
+        Job("read", "", Path.read_bytes, (mark,), ("make",)),  # type: ignore[arg-type]
+        Job("make", "", Path.touch, (mark,)),
+    ]
+    assert [o.job.name for o in execute(jobs, 2) if not o.error] == ["make", "read"]
+
+
+def test_the_store_of_a_run_holds_no_code(finished):
+    """Everything written is safetensors, JSON or a table: nothing that could run when it is read."""
+    _, folder, _ = finished
+    assert {path.suffix for path in files(folder)} == {".safetensors", ".json", ".csv", ".parquet"}
+    assert Store(folder).folder == folder

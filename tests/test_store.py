@@ -1,0 +1,123 @@
+"""The store: whole files or none, digests that notice a change, one writer at a time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import ledger
+from benchmark.errors import IntegrityError
+from benchmark.ledger import Entry, Ledger
+from benchmark.store import Store, StoreError, locked, write_atomically, write_json
+
+TENSORS = {
+    "a": torch.arange(6.0).view(2, 3),
+    "b": torch.tensor([True, False]),
+    "c": torch.tensor(3),
+}
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    store = Store(tmp_path)
+    assert not store.has("cells", "k")
+    store.save("cells", "k", TENSORS, {"reason": "", "n": 3})
+    assert store.has("cells", "k")
+    tensors, info = store.load("cells", "k")
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+    assert info == store.info("cells", "k") == {"n": 3, "reason": ""}
+    arrays, _ = store.arrays("cells", "k")
+    assert (arrays["a"] == TENSORS["a"].numpy()).all()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_changed_file_is_noticed(tmp_path, damage):
+    store = Store(tmp_path)
+    store.save("models", "k", TENSORS, {})
+    path = store.path("models", "k")
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-1] ^= 1
+    path.write_bytes({"flip": content, "cut": content[:-4], "empty": b""}[damage])
+    with pytest.raises(IntegrityError, match=r"k\.safetensors is .*delete it"):
+        store.load("models", "k")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"old": True})
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert json.loads(path.read_text()) == {"old": True}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_a_killed_run_was_writing_is_discarded(tmp_path):
+    (tmp_path / "store/cells").mkdir(parents=True)
+    (tmp_path / "store/cells/.writing-1.safetensors").touch()
+    Store(tmp_path).discard_unfinished()
+    assert not list(tmp_path.glob("**/.writing-*"))
+
+
+def test_once_computes_once(tmp_path):
+    store, calls = Store(tmp_path), []
+
+    def compute() -> dict[str, torch.Tensor]:
+        calls.append(1)
+        return TENSORS
+
+    for _ in range(2):
+        assert torch.equal(store.once("refits", "k", compute)["a"], TENSORS["a"])
+    assert calls == [1]
+
+
+def test_a_folder_has_one_writer_at_a_time(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from benchmark.store import locked\n"
+        "with locked(Path(sys.argv[1])): print('mine', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"mine\n"
+        with pytest.raises(StoreError, match="another run is writing to"):
+            locked(tmp_path)
+    locked(tmp_path).release()
+
+
+def line(seed: int, key: str) -> Entry:
+    return Entry(
+        "digits", "mlp", "standard", "", False, seed, "", "gini", "sharpness", "Gini", "",
+        {"gini": "higher"}, "f", "m", "i", key,
+    )  # fmt: skip
+
+
+def test_a_ledger_grows_and_replaces_by_identity(tmp_path):
+    first = ledger.amended(None, "smoke", (line(0, "a"),), tmp_path)
+    ledger.write(tmp_path, first)
+    assert ledger.read(tmp_path) == first
+    second = ledger.amended(first, "smoke", (line(1, "b"), line(0, "new")), tmp_path)
+    assert [entry.key for entry in second.entries] == ["new", "b"]
+    with pytest.raises(StoreError, match="holds results of suite 'smoke', not of 'quick'"):
+        ledger.amended(second, "quick", (), tmp_path)
+
+
+def test_states_of_a_cell(tmp_path):
+    store = Store(tmp_path)
+    store.save("cells", "a", {}, {"reason": "", "seconds": 0})
+    book = Ledger("s", (line(0, "a"), line(1, "b"), line(2, "c")), {"b": "why"})
+    assert [book.state(store, entry) for entry in book.entries] == ["done", "failed", "waiting"]
+
+
+def test_a_plan_that_is_none_is_explained(tmp_path):
+    assert ledger.read(tmp_path) is None
+    (tmp_path / "plan.json").write_text('{"suite": 1}')
+    with pytest.raises(StoreError, match=r"plan\.json is not a run's plan"):
+        ledger.read(tmp_path)
