@@ -12,9 +12,21 @@ from benchmark.report.names import row_names
 from benchmark.report.pooling import pooled
 
 
+def marked_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The rows' names, reconstructions with a dagger as in the tables."""
+    daggers = dict(
+        zip(
+            zip(records["model"], records["trainer"], strict=True),
+            records["reconstruction"],
+            strict=True,
+        )
+    )
+    return {key: name + "†" * bool(daggers[key]) for key, name in row_names(records).items()}
+
+
 def named(records: pd.DataFrame) -> pd.DataFrame:
     """The records with the row's name as a column."""
-    names = row_names(records)
+    names = marked_names(records)
     keys = zip(records["model"], records["trainer"], strict=True)
     return records.assign(row=[names[key] for key in keys])
 

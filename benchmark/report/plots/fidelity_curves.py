@@ -36,8 +36,8 @@ def _figure(run: Run) -> Figure | None:
     labels = list(lines["label"].unique())
     if not labels:
         return None
-    across = min(_ACROSS, len(labels))
-    down = -(-len(labels) // across)
+    down = -(-len(labels) // _ACROSS)
+    across = -(-len(labels) // down)  # full rows: 4 panels are 2 x 2
     names = list(lines["row"].unique())
     figure = Figure(figsize=(max(2.6 * across, 3.6), 2.3 * down))
     axes = figure.subplots(down, across, squeeze=False, sharey=True)

@@ -12,8 +12,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmark.report.names import file_stem, norm_sign, row_names, shortened
+from benchmark.report.names import file_stem, norm_sign, shortened
 from benchmark.report.read import Picture, Run
+from benchmark.report.series import marked_names
 
 _CELL = 0.82
 """Inches of a picture."""
@@ -41,7 +42,7 @@ def gallery(run: Run) -> dict[str, Figure]:
 
 def _by_attribution(run: Run) -> dict[str, dict[str, Arrays]]:
     """Attribution -> {row name: arrays with that map}."""
-    names = row_names(run.records)
+    names = marked_names(run.records)
     first: dict[tuple[str, str], Picture] = {}
     for picture in sorted(run.gallery, key=lambda p: p.seed):
         first.setdefault((picture.model, picture.trainer), picture)
