@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 SUITE ?= quick
 
-.PHONY: bench test check format clean
+.PHONY: bench test check format reference clean
 
 bench: $(INSTALLED)
 	$(BIN)/bench run --suite $(SUITE)
@@ -27,6 +27,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
+
+# the committed results that the README shows, and the README's table from them
+reference: $(INSTALLED)
+	$(BIN)/bench run --suite quick --out results/reference/quick
+	$(BIN)/python -m benchmark.report.readme results/reference/quick README.md
 
 clean:
 	rm -rf .venv dist
