@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import ROOT
+from benchmark.datasets.defaults import defaults
 from benchmark.plan import Part
 from metrics.threat import ThreatModel
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# the code that makes a result; the harness around it (command line, cards, reports) may change without making it stale
+_METHODS = ("trainers.", "metrics.", "benchmark.models.", "benchmark.grading")
 
 
 def key(*facts: Any) -> str:
@@ -35,6 +39,13 @@ def tensor(values: Tensor) -> str:
 def part_facts(part: Part | None) -> Any:
     """A method's facts: its name, its settings, and the version of its code."""
     return part and [part.card.name, dict(part.settings), code_version(part.card.path)]
+
+
+def network_facts(architecture: str, dataset: str) -> Any:
+    """What an untrained network of an architecture is on a data set, apart from its seed: code and normalisation."""
+    facts = defaults(dataset)
+    files = (f"benchmark/models/{architecture}.py", "benchmark/models/base.py")
+    return [[code_version(ROOT / file) for file in files], facts.mean, facts.std]
 
 
 @cache
@@ -68,7 +79,7 @@ def _imports(path: Path) -> Iterator[Path]:
             continue
         for name in names:
             file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
-            if name.split(".")[0] in ("benchmark", "trainers", "metrics") and file.is_file():
+            if name.startswith(_METHODS) and file.is_file():
                 yield file
 
 

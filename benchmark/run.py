@@ -143,15 +143,13 @@ def _model_key(training: Training, images: str, weights: Mapping[str, str]) -> s
     if training.trainer is None:
         spec = work.parse(training.model)
         code = keys.code_version(ROOT / f"benchmark/models/{spec.architecture}.py")
-        facts = replace(
-            spec, text="", path=Path()
-        )  # the weights say which file it is, wherever it lies
+        # the weights say which file it is, wherever it lies
+        facts = replace(spec, text="", path=Path())
         return keys.key(weights[training.model], facts, code, images)
     assert training.recipe is not None
     return keys.key(
         images, keys.part_facts(training.trainer), training.recipe, training.threat, training.seed,
-        keys.code_version(ROOT / f"benchmark/models/{training.recipe.architecture}.py"),
-        keys.code_version(ROOT / "benchmark/models/base.py"),
+        keys.network_facts(training.recipe.architecture, training.data.name),
     )  # fmt: skip
 
 

@@ -231,11 +231,9 @@ def _refit(place: Place, training: Training, refits: Iterable[Refit]) -> Tensor:
     """Retrain the reference classifier on each, unless that was done before for the same images, recipe and seed."""
     data = dataset(training.data, place.data)
     recipe = training.reference
-    code = [
-        keys.code_version(ROOT / f) for f in ("trainers/standard.py", "benchmark/models/base.py")
-    ]
-    code.append(keys.code_version(ROOT / f"benchmark/models/{recipe.architecture}.py"))
-    facts = [recipe, code, keys.tensor(data.train.y), keys.tensor(data.test.y)]
+    network = keys.network_facts(recipe.architecture, training.data.name)
+    code = keys.code_version(ROOT / "trainers/standard.py")
+    facts = [recipe, network, code, keys.tensor(data.train.y), keys.tensor(data.test.y)]
 
     def correct(job: Refit) -> Tensor:
         key = keys.key(facts, keys.tensor(job.train_images), keys.tensor(job.test_images), job.seed)

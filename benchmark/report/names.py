@@ -74,10 +74,19 @@ _NORMS = {"inf": "∞", "0": "₀", "1": "₁", "2": "₂"}
 
 
 def _short_models(models: list[str]) -> dict[str, str]:
-    """Files without their folders, unless that would give two of them one name."""
-    short = {m: re.split(r"[/\\]", m)[-1] if m.startswith("file:") else m for m in models}
+    """Files by name and architecture, without folder and normalisation, unless that would give two of them one name."""
+    short = {m: _file_name(m) if m.startswith("file:") else m for m in models}
     taken = list(short.values())
     return {m: name if taken.count(name) == 1 or m == name else m for m, name in short.items()}
+
+
+def _file_name(model: str) -> str:
+    """`file:a/b.pt@mlp?mean=0.5` -> `b.pt@mlp`; the architecture follows the last @ before the query."""
+    path, _, rest = model.removeprefix("file:").rpartition("@")
+    if not path:
+        path, rest = rest, ""
+    name = re.split(r"[/\\]", path)[-1]
+    return f"{name}@{rest.partition('?')[0]}" if rest else name
 
 
 def _unique(name: str, key: tuple[str, str], names: dict[tuple[str, str], str]) -> str:

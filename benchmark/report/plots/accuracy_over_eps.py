@@ -43,7 +43,7 @@ def _figure(run: Run) -> Figure | None:
 
 
 def _panels(records: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """(norm, label of the attack) -> its points, for each norm with PGD at one eps at least besides 0."""
+    """(norm, label of the attack) -> its points, for each norm with PGD at two radii at least (one is no curve)."""
     attacks = records[(records["metric"] == "pgd") & records["measure"].str.contains("accuracy")]
     threats = attacks["threat"].map(threat)
     known = attacks[threats.notna()].assign(
@@ -58,9 +58,8 @@ def _panels(records: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
         at_zero = start[
             start["row"].isin(lines["row"]) & ~start["row"].isin(lines[lines["eps"] == 0]["row"])
         ]
-        both = pd.concat([part for part in (at_zero, lines) if len(part)]) if len(lines) else lines
-        if both["eps"].nunique() > 1:
-            panels[str(norm), str(label)] = both
+        if lines.loc[lines["eps"] > 0, "eps"].nunique() > 1:
+            panels[str(norm), str(label)] = pd.concat([p for p in (at_zero, lines) if len(p)])
     return panels
 
 
