@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import inspect
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,60 +18,16 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 
-import annotated_types
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-from benchmark.errors import BenchError
+from benchmark.docstrings import CardError, Measure, check_label, entries, measures, split
+from benchmark.signatures import Parameter, aliases, settings
 
 Kind = Literal["trainers", "metrics", "attributions", "datasets", "models"]
 KINDS: tuple[Kind, ...] = ("trainers", "metrics", "attributions", "datasets", "models")
 
 ROOT = Path(__file__).parent.parent
 _HELPERS = {"base", "recipe", "load", "defaults", "spec", "checkpoint"}
-_SECTIONS = (
-    "Label", "Threat", "Reconstruction", "Formula", "Measures", "Args", "Cost", "Pitfalls", "Paper",
-)  # fmt: skip
-
-
-class CardError(BenchError):
-    """A method, a setting or a value that does not exist; the message says what came and what would be valid."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A setting of a method."""
-
-    name: str
-    annotation: str
-    default: object
-    help: str
-    type: Any
-
-    def check(self, value: object) -> object:
-        """The value as the method takes it; CardError if it does not fit the annotation."""
-        adapter: TypeAdapter[object] = TypeAdapter(self.type, config=ConfigDict(strict=True))
-        try:
-            return adapter.validate_python(tuple(value) if isinstance(value, list) else value)
-        except ValidationError as error:
-            raise CardError(f"{self.name} = {value!r}: {error.errors()[0]['msg']}") from None
-
-    @property
-    def takes_list(self) -> bool:
-        """Whether one value of this setting is itself a list."""
-        return self.annotation.startswith("tuple")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number that a metric gives for each image; `curve` if it is given at several abscissae."""
-
-    name: str
-    direction: Literal["higher", "lower", "none"]
-    range: str
-    help: str
-    curve: bool
 
 
 @dataclass(frozen=True)
@@ -117,8 +71,14 @@ class Card:
         return template.format(**{k: str(v).replace("_", " ") for k, v in values.items()})
 
     def load(self) -> Any:
-        """The method itself. This imports it, and torch with it."""
-        module = importlib.import_module(self.module) if self.module else _import_file(self.path)
+        """The method itself. This imports it, and torch with it; CardError if that fails."""
+        try:
+            module = (
+                importlib.import_module(self.module) if self.module else _import_file(self.path)
+            )
+        except (Exception, SystemExit) as error:  # whatever a file does when it is imported
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise CardError(f"{self.path} cannot be imported: {reason}") from error
         return getattr(module, self.name)
 
 
@@ -135,11 +95,20 @@ def card(kind: Kind, name: str) -> Card:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise CardError(f"no such file: {name}")
+        if taken := cards(kind).get(path.stem):
+            raise CardError(_same_name(path, taken))
         return _read(kind, path, family="own" if kind == "metrics" else "", module="")
     known = cards(kind)
     if name not in known:
         raise CardError(f"no {kind.removesuffix('s')} {name!r}{nearest(name, list(known))}")
     return known[name]
+
+
+def _same_name(path: Path, taken: Card) -> str:
+    what = taken.kind.removesuffix("s")
+    if taken.path == path:
+        return f"{path} is the {what} {taken.name!r}; write its name instead of its path"
+    return f"{path}: {path.stem!r} is the name of a {what} that exists; rename the file and its function"
 
 
 @cache
@@ -168,7 +137,7 @@ def _own(kind: Kind) -> Iterator[Card]:
 def _attributions() -> Mapping[str, Card]:
     """The attribution methods, which are short enough to share a file."""
     path = ROOT / "metrics/attribution.py"
-    names = _aliases(ast.parse(path.read_text(encoding="utf-8")))["AttributionName"]
+    names = aliases(ast.parse(path.read_text(encoding="utf-8")))["AttributionName"]
     return {
         name: _read("attributions", path, "", "metrics.attribution", name)
         for name in get_args(names)
@@ -180,95 +149,25 @@ def _read(kind: Kind, path: Path, family: str, module: str, name: str = "") -> C
     name = name or path.stem
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except (SyntaxError, UnicodeDecodeError) as error:
+    except (SyntaxError, ValueError) as error:  # not UTF-8, or with NUL bytes
         raise CardError(f"{path} is not Python: {error}") from None
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name]
     if not functions:
         raise CardError(f"{path} must define a function {name!r}, named as the file")
     # what a data set or architecture is stands at the head of its file
     described = tree if kind in ("datasets", "models") else functions[0]
-    text = ast.get_docstring(described) or name
-    definition, sections = _split(text)
+    definition, sections = split(ast.get_docstring(described) or name)
+    helps = dict(entries(sections.get("Args", "")))
+    parameters = tuple(settings(path, kind, functions[0], tree, helps))
+    check_label(path, sections.get("Label", name), [p.name for p in parameters])
     return Card(
         kind, name, family, path, module,
         summary=definition.partition("\n\n")[0].replace("\n", " "),
         definition=definition,
         sections=sections,
-        parameters=tuple(_parameters(functions[0], tree, sections.get("Args", ""))),
-        measures=tuple(_measures(sections.get("Measures", ""))),
+        parameters=parameters,
+        measures=measures(path, name, sections.get("Measures", "")) if kind == "metrics" else (),
     )  # fmt: skip
-
-
-def _split(docstring: str) -> tuple[str, dict[str, str]]:
-    """Free text, and the sections that begin with a known word and a colon."""
-    heading = re.compile(rf"^({'|'.join(_SECTIONS)}):[ \n]", re.MULTILINE)
-    parts = heading.split(docstring + "\n")
-    texts = (inspect.cleandoc(" " * 4 + part) if "\n" in part else part for part in parts[2::2])
-    return parts[0].strip(), dict(zip(parts[1::2], (text.strip() for text in texts), strict=True))
-
-
-def _entries(section: str) -> Iterator[tuple[str, str]]:
-    """(head, text) of the lines `head: text` of a section; indented lines go on with the text."""
-    for match in re.finditer(r"^(\S.*?): (.*(?:\n[ \t]+.*)*)", section, re.MULTILINE):
-        yield match[1], re.sub(r"\s+", " ", match[2]).strip()
-
-
-def _measures(section: str) -> Iterator[Measure]:
-    for head, text in _entries(section):
-        match = re.fullmatch(r"(\w+)(@?) \((higher|lower|none), (.+)\)", head)
-        if match is None:
-            raise CardError(f"measure {head!r} must read 'name (higher|lower|none, range)'")
-        yield Measure(match[1], match[3], match[4], text, match[2] == "@")  # type: ignore[arg-type]
-
-
-def _parameters(function: ast.FunctionDef, tree: ast.Module, section: str) -> Iterator[Parameter]:
-    helps = dict(_entries(section))
-    names = _NAMES | _aliases(ast.parse((ROOT / "metrics/attribution.py").read_text("utf-8")))
-    names |= _aliases(tree)
-    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        if default is None or argument.arg == "on_epoch":
-            continue  # what the harness passes; a setting has a default
-        annotation = ast.unparse(argument.annotation) if argument.annotation else "object"
-        kind = _evaluate(annotation, names)
-        yield Parameter(
-            argument.arg, _plain(annotation, kind), ast.literal_eval(default),
-            helps.get(argument.arg, ""), kind,
-        )  # fmt: skip
-
-
-def _plain(annotation: str, kind: Any) -> str:
-    """An annotation as a reader wants it: `Annotated[int, Ge(1)]` -> `int >= 1`, choices by name."""
-    if get_origin(kind) is Literal:
-        return " | ".join(map(str, get_args(kind)))
-    signs = {"Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<"}
-    for word, sign in signs.items():
-        annotation = re.sub(rf", {word}\(([^)]*)\)", rf" {sign} \1", annotation)
-    return re.sub(r"Annotated\[([^\[\]]*)\]", r"\1", annotation)
-
-
-_NAMES: dict[str, Any] = {
-    "Annotated": Annotated, "Literal": Literal,
-    **{word: getattr(annotated_types, word) for word in ("Ge", "Gt", "Le", "Lt")},
-    **{kind.__name__: kind for kind in (int, float, bool, str, tuple, object)},
-}  # fmt: skip
-
-
-def _aliases(tree: ast.Module) -> dict[str, Any]:
-    """Module-level names for a choice: `Of = Literal["logit", ...]`."""
-    return {
-        target.id: _evaluate(ast.unparse(node.value), _NAMES)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Literal[")
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-
-
-def _evaluate(annotation: str, names: Mapping[str, Any]) -> Any:
-    try:
-        return eval(annotation, {"__builtins__": {}}, dict(names))
-    except (NameError, TypeError, SyntaxError, AttributeError):
-        return Any  # a type of the user's own: the method itself must check it
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -278,5 +177,9 @@ def _import_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

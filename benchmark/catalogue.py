@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from benchmark import suite as suites
-from benchmark.cards import KINDS, Card, CardError, Kind, cards, nearest
+from benchmark.cards import KINDS, Card, CardError, Kind, cards
 from benchmark.datasets.defaults import defaults
 from benchmark.datasets.defaults import names as dataset_names
 
@@ -48,9 +49,17 @@ def describe(name: str) -> tuple[str, dict[str, Any]]:
             found.append((_card_text(card), _card_facts(card)))
     if not found:
         known = [*suites.names(), *(other for kind in KINDS for other in cards(kind))]
-        raise CardError(f"nothing is called {name!r}{nearest(name, known)}")
+        raise CardError(f"nothing is called {name!r}{_meant(name, known)}; {_LISTS}")
     text = "\n\n".join(text for text, _ in found)
     return text, found[0][1] if len(found) == 1 else {"found": [facts for _, facts in found]}
+
+
+_LISTS = f"see bench list {', '.join(KINDS)} or suites"
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, list(dict.fromkeys(known)), 3)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def _is_attack(card: Card) -> bool:

@@ -14,7 +14,7 @@ import signal
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -66,14 +66,14 @@ Trainers = Annotated[
     list[str] | None,
     typer.Option(
         "--trainer", "-t",
-        help="Only this trainer of the suite; one that it does not have (a name or a .py file) is added. Repeatable.",
+        help="A name: only this trainer. A .py file: your own, beside the others. Repeatable.",
     ),
 ]  # fmt: skip
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
         "--metric",
-        help="Only this metric of the suite; one that it does not have is added. Repeatable.",
+        help="A name: only this metric. A .py file: your own, beside the others. Repeatable.",
     ),
 ]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds instead of the suite's: 0,1,2.")]
@@ -106,8 +106,14 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        err.print(f"[bold red]bench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.status)
+        _leave(str(error), error.status)
+    except OSError as error:
+        _leave(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    err.print(f"[bold red]bench:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(status)
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -185,9 +191,9 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a preflight check fails.")] = False,
 ) -> None:  # fmt: skip
     """Train, measure and report. The same command again continues, or finds that all is done."""
+    from benchmark.place import Place
     from benchmark.progress import display
     from benchmark.run import run as execute
-    from benchmark.work import Place
 
     planned = _planned(suite, dataset, model, trainer, metric, seeds, limit)
     own = _suite(suite).dataset == planned.data.name
@@ -207,6 +213,10 @@ def run(
         )
     for line in result.unfit:
         err.print(f"[yellow]preflight[/] {escape(line)}", highlight=False, soft_wrap=True)
+    if result.dropped:
+        err.print(
+            f"{result.dropped} cells measured on other images left the tables; their results stay in the store."
+        )
     if not result.computed and not result.failed:
         err.print("Nothing to do: every cell of this plan was done before.")
     raise typer.Exit(result.status(strict))
@@ -228,11 +238,11 @@ def train(
     data: Data = None,
 ) -> None:
     """Train one model and keep its weights as safetensors; prints the line that names it in a suite."""
-    from benchmark import work
     from benchmark.executors import prepare
     from benchmark.plan import plan as make
     from benchmark.progress import epoch_lines
     from benchmark.suite import Entry, Suite
+    from benchmark.training import train_to_file
 
     entry = Entry(name=trainer, recipe={"epochs": epochs} if epochs else {})
     suite = Suite(
@@ -244,7 +254,7 @@ def train(
     prepare()
     try:
         with epoch_lines(err, training) as line:
-            spec = work.train_to_file(training, target, data, _device(device), line)
+            spec = train_to_file(training, target, data, _device(device), line)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; nothing was written") from None
     print(spec)
@@ -253,8 +263,11 @@ def train(
 @app.command()
 def report(folder: Folder) -> None:
     """Write the tables and plots of a run again, from its records, and print the main table."""
+    from benchmark import records
     from benchmark.report.write import terminal, write
 
+    if (folder / "plan.json").is_file():
+        records.refresh(folder)
     write(folder)
     for table in terminal(folder, width=out.width):
         out.print(table)
@@ -328,7 +341,7 @@ def _planned(
 
 def _numbers(seeds: str | None) -> list[int]:
     try:
-        return [int(word) for word in seeds.split(",")] if seeds else []
+        return [] if seeds is None else [int(word) for word in seeds.split(",")]
     except ValueError:
         raise BenchError(
             f"--seeds {seeds!r}: whole numbers with commas between them, as in 0,1,2"

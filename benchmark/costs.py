@@ -96,9 +96,10 @@ def measured(folder: Path) -> dict[str, Any]:
             cells[entry.metric].append(seconds[f"cells/{entry.key}"])
             counts[entry.metric] = _refits_done(store, entry.key)
     (name, data), *_ = made["data"].items()
+    machine = made["invocations"][-1]["machine"]
     return {
         name: {
-            "machine": f"{made['machine']['cores']}-core {made['machine']['processor']}",
+            "machine": f"{machine['cores']}-core {machine['processor']}",
             "train": data["train"], "test": data["test"],
             "epochs": defaults(name).recipe["epochs"],
             "trainers": {name: round(median(values), 4) for name, values in epochs.items()},

@@ -11,11 +11,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
+
+from benchmark.errors import IntegrityError
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,26 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a job failed, in words: an exception itself might not survive the way between processes."""
+
+    reason: str
+    """One line: what an error of ours says, or the kind of any other and what it says."""
+    damage: bool = False
+    """A stored file was not what had been written."""
+    trace: str = ""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a job ended: `error` is none if it did its work."""
 
     job: Job
-    error: BaseException | None
+    error: Failure | None
     seconds: float
-
-
-class Blocked(Exception):
-    """A job was not started because a job that it needs failed."""
 
 
 def execute(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
@@ -58,7 +71,7 @@ def prepare() -> None:
 
 def _here(jobs: Sequence[Job]) -> Iterator[Outcome]:
     prepare()
-    failed: dict[str, BaseException] = {}
+    failed: dict[str, Failure] = {}
     for job in jobs:
         outcome = _blocked(job, failed) or _attempt(job)
         if outcome.error:
@@ -71,16 +84,26 @@ def _attempt(job: Job) -> Outcome:
     try:
         job.call(*job.arguments)
     except Exception as error:
-        return Outcome(job, error, time.perf_counter() - began)
+        return Outcome(job, _failure(error), time.perf_counter() - began)
     return Outcome(job, None, time.perf_counter() - began)
 
 
-def _blocked(job: Job, failed: dict[str, BaseException]) -> Outcome | None:
+def _failure(error: Exception) -> Failure:
+    text = " ".join(str(error).split())
+    ours = type(error).__module__.partition(".")[0] in ("benchmark", "trainers", "metrics")
+    return Failure(
+        text if ours and text else f"{type(error).__name__}: {text}",
+        isinstance(error, IntegrityError),
+        "".join(traceback.format_exception(error)),
+    )
+
+
+def _blocked(job: Job, failed: Mapping[str, Failure]) -> Outcome | None:
+    """The outcome of a job that cannot begin because another failed; it fails for the first cause."""
     for name in job.needs:
         if name in failed:
-            cause = failed[name]
-            reason = cause if isinstance(cause, Blocked) else Blocked(f"its model failed: {cause}")
-            return Outcome(job, reason, 0.0)
+            first = failed[name]
+            return Outcome(job, Failure(f"its model failed: {first.reason}", first.damage), 0.0)
     return None
 
 
@@ -89,16 +112,29 @@ class _Queue:
     """Jobs that wait, run and are done. A need that is no job of this run is in the store already."""
 
     waiting: list[Job]
+    suspects: list[Job] = field(default_factory=list)
+    """Jobs that ran when a worker died: tried again, one at a time, to find the one that kills."""
     running: dict[Future[Outcome], Job] = field(default_factory=dict)
-    failed: dict[str, BaseException] = field(default_factory=dict)
+    failed: dict[str, Failure] = field(default_factory=dict)
+
+    def submit(self, job: Job, pool: ProcessPoolExecutor) -> None:
+        try:
+            self.running[pool.submit(_attempt, job)] = job
+        except BrokenProcessPool:
+            self.waiting.insert(0, job)  # it never ran
+            raise
 
     def ended(self, outcome: Outcome) -> Outcome:
         if outcome.error:
             self.failed[outcome.job.name] = outcome.error
         return outcome
 
-    def ready(self) -> Job | None:
-        """The first job none of whose needs waits or runs."""
+    def ready(self, workers: int) -> Job | None:
+        """A job that may start now."""
+        if self.suspects:
+            return None if self.running else self.suspects.pop(0)
+        if len(self.running) >= workers:
+            return None
         pending = {job.name for job in (*self.waiting, *self.running.values())}
         for job in self.waiting:
             if pending.isdisjoint(job.needs):
@@ -109,32 +145,32 @@ class _Queue:
 
 def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
     queue = _Queue(list(jobs))
-    pool, broken = _pool(workers), False
+    pool = _pool(workers)
     try:
-        while queue.waiting or queue.running:
-            while not broken and len(queue.running) < workers and (job := queue.ready()):
-                blocked = _blocked(job, queue.failed)
-                if blocked:
-                    yield queue.ended(blocked)
+        while queue.waiting or queue.running or queue.suspects:
+            try:
+                while job := queue.ready(workers):
+                    if blocked := _blocked(job, queue.failed):
+                        yield queue.ended(blocked)
+                    else:
+                        queue.submit(job, pool)
+                for future in wait(queue.running, return_when=FIRST_COMPLETED).done:
+                    outcome = future.result()
+                    del queue.running[future]
+                    yield queue.ended(outcome)
+            except BrokenProcessPool:
+                # all jobs of a broken pool are lost; one of them killed its worker
+                lost = list(queue.running.values())
+                queue.running.clear()
+                _stop(pool)
+                pool = _pool(workers)
+                if len(lost) == 1:
+                    died = Failure("its worker process died (out of memory?)")
+                    yield queue.ended(Outcome(lost[0], died, 0.0))
                 else:
-                    queue.running[pool.submit(_attempt, job)] = job
-            for future in wait(queue.running, return_when=FIRST_COMPLETED).done:
-                outcome = _outcome(future, queue.running.pop(future))
-                broken |= isinstance(outcome.error, BrokenProcessPool)
-                yield queue.ended(outcome)
-            if (
-                broken and not queue.running
-            ):  # all that ran in it is lost; the others go on in a new one
-                pool, broken = _pool(workers), False
+                    queue.suspects += lost
     finally:
         _stop(pool)
-
-
-def _outcome(future: Future[Outcome], job: Job) -> Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return Outcome(job, BrokenProcessPool("a worker process died (out of memory?)"), 0.0)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # the code that makes a result; the harness around it (command line, cards, reports) may change without making it stale
-_METHODS = ("trainers.", "metrics.", "benchmark.models.", "benchmark.grading")
+_METHODS = (
+    "trainers.",
+    "metrics.",
+    "benchmark.models.",
+    "benchmark.datasets.",
+    "benchmark.grading",
+)
 
 
 def key(*facts: Any) -> str:
@@ -44,8 +51,27 @@ def part_facts(part: Part | None) -> Any:
 def network_facts(architecture: str, dataset: str) -> Any:
     """What an untrained network of an architecture is on a data set, apart from its seed: code and normalisation."""
     facts = defaults(dataset)
+    return [network_code(architecture), facts.mean, facts.std]
+
+
+def network_code(architecture: str) -> list[str]:
+    """The version of an architecture's code."""
     files = (f"benchmark/models/{architecture}.py", "benchmark/models/base.py")
-    return [[code_version(ROOT / file) for file in files], facts.mean, facts.std]
+    return [code_version(ROOT / file) for file in files]
+
+
+def environment(device: str) -> Any:
+    """The packages that compute, and the kind of device: other ones may round differently."""
+    packages = ("torch", "captum", "pyautoattack")
+    return [[version(name).partition("+")[0] for name in packages], device.partition(":")[0]]
+
+
+def attributes(path: Path) -> set[str]:
+    """All names that a source file and its imports use as attributes: `case.refit` shows as "refit"."""
+    trees = (ast.parse(_code(file)) for file in _closure(path))
+    return {
+        node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    }
 
 
 @cache
@@ -69,18 +95,30 @@ def _closure(path: Path) -> set[Path]:
 
 
 def _imports(path: Path) -> Iterator[Path]:
-    """The files of ours that a source file imports, wherever the import stands."""
+    """The source files of methods that a source file imports, wherever the import stands."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names = [module, *(f"{module}.{alias.name}".strip(".") for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
             continue
-        for name in names:
-            file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
-            if name.startswith(_METHODS) and file.is_file():
-                yield file
+        for name in filter(None, names):
+            yield from _found(name, path)
+
+
+def _found(name: str, importer: Path) -> Iterator[Path]:
+    """The file of a module: one of ours, or one beside a user's file or in its package."""
+    own = importer.is_relative_to(ROOT)
+    if own and not name.startswith(_METHODS):
+        return
+    roots = [ROOT] if own or name.startswith(_METHODS) else list(importer.parents)[:3]
+    for root in roots:
+        file = root.joinpath(*name.split(".")).with_suffix(".py")
+        if file.is_file():
+            yield file
+            return
 
 
 @cache

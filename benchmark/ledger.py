@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmark.keys import key
 from benchmark.plan import Cell
 from benchmark.store import Store, StoreError, write_json
 
@@ -32,8 +33,10 @@ class Entry:
     params: str
     directions: dict[str, str]
     """Measure -> "higher", "lower" or ""; the first is the metric's headline."""
+    ranges: dict[str, str]
+    """Measure -> its range as the card says."""
     images: str
-    """Fingerprint of the data set."""
+    """Fingerprint of the test images."""
     model_key: str
     inspection_key: str
     key: str
@@ -63,6 +66,7 @@ def entry(cell: Cell, images: str, model_key: str, inspection_key: str, key: str
         label=metric.label(dict(cell.metric.settings)),
         params=str(cell.metric),
         directions={m.name: m.direction if m.direction != "none" else "" for m in metric.measures},
+        ranges={m.name: m.range for m in metric.measures},
         images=images,
         model_key=model_key,
         inspection_key=inspection_key,
@@ -77,7 +81,7 @@ class Ledger:
     suite: str
     entries: tuple[Entry, ...]
     failures: dict[str, str]
-    """Key -> reason."""
+    """Key of a cell or inspection -> reason."""
 
     def state(self, store: Store, entry: Entry) -> Literal["done", "failed", "waiting"]:
         """How far a cell is."""
@@ -111,12 +115,23 @@ def write(folder: Path, ledger: Ledger) -> None:
 
 
 def amended(old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path) -> Ledger:
-    """The ledger with the cells of a command added; StoreError if the folder is another suite's."""
-    if old is None:
-        return Ledger(suite, new, {})
-    if old.suite != suite:
+    """The ledger with the cells of a command added; StoreError if the folder is another suite's.
+
+    Cells of the same data set that were measured on other test images leave the ledger: rows of one table must be about
+    the same images. Their results stay in the store.
+    """
+    if old is not None and old.suite != suite:
         raise StoreError(
             f"{folder} holds results of suite {old.suite!r}, not of {suite!r}; give another folder with --out"
         )
-    lines = {line.identity: line for line in old.entries} | {line.identity: line for line in new}
-    return Ledger(suite, tuple(lines.values()), old.failures)
+    images = {entry.dataset: entry.images for entry in new}
+    kept = [e for e in (old.entries if old else ()) if images.get(e.dataset, e.images) == e.images]
+    lines = {entry.identity: entry for entry in (*kept, *new)}
+    return Ledger(suite, tuple(lines.values()), old.failures if old else {})
+
+
+def digest(ledger: Ledger, store: Store) -> str:
+    """What the records of a folder are made from: its cells, and how far each is."""
+    states = [(asdict(line), ledger.state(store, line)) for line in ledger.entries]
+    inspected = [store.has("inspections", line.inspection_key) for line in ledger.entries]
+    return key(states, inspected, ledger.failures)

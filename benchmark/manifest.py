@@ -63,7 +63,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class Log:
-    """One invocation of a run, as it will stand in the manifest."""
+    """One invocation of a run, as it will stand in the manifest: several may have made what a folder holds."""
 
     folder: Path
     command: str
@@ -75,33 +75,32 @@ class Log:
         """Add this invocation to the manifest."""
         old = read(self.folder)
         seconds = {o.job.name: round(o.seconds, 3) for o in outcomes if o.error is None}
-        invocation = {
-            "command": self.command, "started": self.started, "ended": now(),
-            "workers": self.workers, "device": self.device,
-            "done": len(seconds), "failed": len(outcomes) - len(seconds),
-        }  # fmt: skip
+        sizes = {
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+        }
+        facts = {"fingerprint": data.fingerprint(), **sizes, "note": data.note}
         content = {
             "suite": plan.suite.name,
-            "command": self.command,
             "started": old.get("started", self.started),
-            "versions": versions(),
-            "commit": commit(),
+            "data": {**old.get("data", {}), data.name: facts},
+            "invocations": [*old.get("invocations", []), self._invocation(plan, len(seconds), len(outcomes))],
+            "seconds": {**old.get("seconds", {}), **seconds},
+        }  # fmt: skip
+        write_json(self.folder / "manifest.json", content)
+
+    def _invocation(self, plan: Plan, done: int, ended: int) -> dict[str, Any]:
+        return {
+            "command": self.command, "started": self.started, "ended": now(),
+            "workers": self.workers, "device": self.device, "done": done, "failed": ended - done,
+            "versions": versions(), "commit": commit(),
             "machine": {
                 "system": platform.platform(), "processor": platform.machine(),
                 "cores": os.cpu_count(), "device": _device(self.device),
             },
             "definition": plan.suite.model_dump(),
-            "data": {
-                **old.get("data", {}),
-                data.name: {
-                    "fingerprint": data.fingerprint(), "train": len(data.train),
-                    "validation": len(data.validation), "test": len(data.test), "note": data.note,
-                },
-            },
-            "invocations": [*old.get("invocations", []), invocation],
-            "seconds": {**old.get("seconds", {}), **seconds},
         }  # fmt: skip
-        write_json(self.folder / "manifest.json", content)
 
 
 def _device(name: str) -> str:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -60,6 +61,8 @@ class Training:
     trainer: Part | None
     recipe: Recipe | None
     threat: ThreatModel | None
+    selection: ThreatModel | None
+    """What the checkpoint is chosen under: its own threat, or the suite's for a method without one."""
     seed: int
     label: str
     """The training's name in tables: "pgd_at (Linf 0.1)", "pretrained"."""
@@ -93,12 +96,41 @@ def plan(suite: Suite) -> Plan:
     except UnknownDataset as error:
         raise SuiteError(f"{suite.file}: dataset: {error}") from None
     planner = _Planner(suite, facts)
-    trainings = tuple(planner.trainings())
-    metrics = tuple(planner.metrics())
+    trainings = tuple(_distinct(planner.trainings(), suite.file))
+    metrics = tuple(dict.fromkeys(planner.metrics()))
+    _check_stems(suite)
     cells = tuple(Cell(t, metric, threat) for t in trainings for metric, threat in metrics)
     for name in suite.gallery.attributions:
         planner.named("gallery.attributions", "attributions", name)
+    if not trainings:
+        raise SuiteError(f"{suite.file}: no model to measure; name a [[trainer]] or a model")
     return Plan(suite, planner.data, trainings, cells)
+
+
+def _distinct(trainings: Iterator[Training], file: str) -> Iterator[Training]:
+    """Each training once; SuiteError if two different ones would have one name in the tables."""
+    seen: dict[tuple[str, str, int], Training] = {}
+    for training in trainings:
+        name = (training.model, training.label, training.seed)
+        if name not in seen:
+            seen[name] = training
+            yield training
+        elif seen[name] != training:
+            raise SuiteError(f"{file}: two different trainings are called {training.label!r}")
+
+
+def _check_stems(suite: Suite) -> None:
+    """SuiteError if two files of the user's define methods of one name: they would share a row or column."""
+    for place, entries in (("trainer", suite.trainer), ("metric", suite.metric)):
+        paths = {entry.name for entry in entries if entry.name.endswith(".py")}
+        by_stem: dict[str, str] = {}
+        for path in sorted(paths):
+            stem = Path(path).stem
+            if stem in by_stem:
+                raise SuiteError(
+                    f"{suite.file}: {place}: {by_stem[stem]} and {path} have one name; rename one"
+                )
+            by_stem[stem] = path
 
 
 def threat(text: str, own: Mapping[str, str]) -> ThreatModel:
@@ -133,7 +165,13 @@ class _Planner:
                 found = spec.parse(text)
             except spec.SpecError as error:
                 raise SuiteError(f"{self.suite.file}: model: {error}") from None
-            yield Training(self.data, found.text, None, None, None, 0, "pretrained", self.reference)
+            yield Training(
+                self.data, found.text, None, None, None, None, 0, "pretrained", self.reference
+            )
+        try:
+            suites = threat(self.suite.threat, self.facts.threats)
+        except ValueError as error:
+            raise SuiteError(f"{self.suite.file}: threat: {error}") from None
         for number, entry in expanded(self.suite.trainer, "trainers"):
             place = f"trainer[{number}]"
             for part, level in self._grid(place, entry, "trainers"):
@@ -141,8 +179,8 @@ class _Planner:
                 label = self._label(part, level, entry.recipe)
                 for seed in self.suite.seeds:
                     yield Training(
-                        self.data, recipe.architecture, part, recipe, level, seed, label,
-                        self.reference,
+                        self.data, recipe.architecture, part, recipe, level, level or suites,
+                        seed, label, self.reference,
                     )  # fmt: skip
 
     def metrics(self) -> Iterator[tuple[Part, ThreatModel | None]]:
@@ -220,8 +258,11 @@ class _Planner:
             raise SuiteError(f"{self.suite.file}: {place}: {error}") from None
 
     def _label(self, part: Part, level: ThreatModel | None, recipe: Mapping[str, Any]) -> str:
-        own = self.facts.trainers.get(part.reference, {})
-        shown = {k: v for k, v in part.settings if own.get(k) != v} | dict(recipe)
+        """The trainer's name with its threat and what differs from the data set's own settings."""
+        usual = {p.name: p.default for p in part.card.parameters}
+        given = usual | dict(part.settings)
+        usual |= self.facts.trainers.get(part.reference, {})
+        shown = {k: v for k, v in given.items() if v != usual[k]} | dict(recipe)
         details = [str(level)] if level else []
         details += [f"{key}={value}" for key, value in shown.items()]
         name = part.card.label(dict(part.settings))

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmark import ledger
 from benchmark.ledger import Entry, Ledger
 from benchmark.statistics import MISSING, Estimate, estimate
-from benchmark.store import Store, write_atomically
+from benchmark.store import Store, StoreError, write_atomically, write_json
 
 Floats = NDArray[np.floating[Any]]
 
@@ -52,6 +53,8 @@ class Record:
     n: int
     direction: str
     """"higher" or "lower" is better; "" where neither is."""
+    range: str
+    """The measure's range as its card says: "0..1", "unbounded", ..."""
     headline: bool
     """The metric's main measure, shown in the main table."""
     reconstruction: bool
@@ -63,32 +66,60 @@ class Record:
 COLUMNS = [field.name for field in fields(Record)]
 
 
-def collect(folder: Path, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
+def refresh(folder: Path) -> bool:
+    """Write records.csv, records.parquet and samples.parquet if the folder's cells say something else by now.
+
+    Returns whether they were written. StoreError if the folder holds no run.
+    """
+    book, store = ledger.read(folder), Store(folder)
+    if book is None:
+        raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
+    state = ledger.digest(book, store)
+    mark = folder / "store" / "records.digest"
+    paths = [folder / name for name in ("records.csv", "records.parquet", "samples.parquet")]
+    fresh = mark.is_file() and mark.read_text(encoding="utf-8") == state
+    if fresh and all(path.is_file() for path in paths):
+        return False
+    records, samples = collect(folder, book)
+    write_atomically(paths[0], lambda path: records.to_csv(path, index=False))
+    write_atomically(paths[1], lambda path: records.to_parquet(path, index=False))
+    write_atomically(paths[2], lambda path: samples.to_parquet(path, index=False))
+    write_json(folder / "gallery" / "index.json", _gallery(folder, book))
+    # last: a run killed before this point writes them again
+    write_atomically(mark, lambda path: path.write_text(state, encoding="utf-8"))
+    return True
+
+
+def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All results of a folder: one row per measure (records), and one per image and measure (samples)."""
     store = Store(folder)
     rows: list[Record] = []
     samples: list[pd.DataFrame] = []
     inspected: set[str] = set()
-    for entry in ledger.entries:
+    for entry in book.entries:
         if entry.inspection_key not in inspected:
             inspected.add(entry.inspection_key)
-            rows += _preflight(store, entry)
-        state = ledger.state(store, entry)
+            rows += _preflight(store, entry, book.failures.get(entry.inspection_key, ""))
+        state = book.state(store, entry)
         if state == "done":
             scores, info = store.arrays("cells", entry.key)
             rows += _rows(entry, scores, info["reason"])
             samples += _samples(entry, scores, store)
         elif state == "failed":
-            rows.append(_missing(entry, ledger.failures[entry.key]))
+            rows.append(_missing(entry, book.failures[entry.key]))
     records = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS)
     return records, pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
 
 
-def write(folder: Path, records: pd.DataFrame, samples: pd.DataFrame) -> None:
-    """records.csv, records.parquet and samples.parquet, each atomically."""
-    write_atomically(folder / "records.csv", lambda path: records.to_csv(path, index=False))
-    write_atomically(folder / "records.parquet", lambda path: records.to_parquet(path, index=False))
-    write_atomically(folder / "samples.parquet", lambda path: samples.to_parquet(path, index=False))
+def _gallery(folder: Path, book: Ledger) -> list[dict[str, object]]:
+    """Which file holds the saliency maps of which model."""
+    store, index = Store(folder), {}
+    for entry in book.entries:
+        if store.has("inspections", entry.inspection_key):
+            path = store.path("inspections", entry.inspection_key).relative_to(folder)
+            facts = {name: getattr(entry, name) for name in ("dataset", "model", "trainer", "seed")}
+            index[entry.inspection_key] = {**facts, "file": f"../{path.as_posix()}"}
+    return list(index.values())
 
 
 def _rows(entry: Entry, scores: Mapping[str, Floats], reason: str) -> list[Record]:
@@ -123,14 +154,18 @@ def _missing(entry: Entry, reason: str) -> Record:
     return _record(entry, next(iter(entry.directions)), MISSING, headline=True, note=reason)
 
 
-def _preflight(store: Store, entry: Entry) -> list[Record]:
+def _preflight(store: Store, entry: Entry, failure: str) -> list[Record]:
     """One row per check: 1 passed, 0 not, with the remedy."""
-    if not store.has("inspections", entry.inspection_key):
+    if store.has("inspections", entry.inspection_key):
+        verdict = store.info("inspections", entry.inspection_key)["preflight"]
+    elif failure:
+        verdict = {"inspection": failure}
+    else:
         return []
-    verdict = store.info("inspections", entry.inspection_key)["preflight"]
     own = replace(
         entry, metric="preflight", family="preflight", label="Preflight", params="", threat="",
-        directions=dict.fromkeys(verdict, "higher"), key=entry.inspection_key,
+        directions=dict.fromkeys(verdict, "higher"), ranges=dict.fromkeys(verdict, "0..1"),
+        key=entry.inspection_key,
     )  # fmt: skip
     passed = {name: float(not remedy) for name, remedy in verdict.items()}
     return [
@@ -148,7 +183,7 @@ def _record(
         train_threat=entry.train_threat, seed=entry.seed, threat=entry.threat,
         metric=entry.metric, family=entry.family, label=entry.label, params=entry.params,
         measure=measure, at=at, value=e.value, low=e.low, high=e.high, stderr=e.stderr, n=e.n,
-        direction=entry.directions[measure], headline=headline,
+        direction=entry.directions[measure], range=entry.ranges[measure], headline=headline,
         reconstruction=entry.reconstruction, key=entry.key, note=note,
     )  # fmt: skip
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark import keys, ledger, manifest, records, work
-from benchmark.cards import ROOT
+from benchmark import ledger, manifest, records
 from benchmark.errors import IntegrityError
 from benchmark.executors import Job, Outcome, execute
+from benchmark.inspection import inspect, inspection_key
 from benchmark.ledger import Entry, Ledger
-from benchmark.plan import Plan, Training
-from benchmark.store import Store, locked, write_json
-
-# what the harness itself does for metrics: the verdict on adversarial examples, the retrained classifier, the VAE
-_HARNESS = ("benchmark/grading.py", "trainers/standard.py", "metrics/manifold/_vae.py")
+from benchmark.measuring import cell_key, measure
+from benchmark.place import Place, dataset, prints
+from benchmark.plan import Part, Plan
+from benchmark.store import Store, locked
+from benchmark.training import model_key, third_party, train
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class Result:
     folder: Path
     computed: int
     """Jobs that were done now."""
+    dropped: int
+    """Cells of earlier commands that were measured on other images and left the tables."""
     failed: tuple[tuple[str, str], ...]
     """(title, reason) of jobs that failed."""
     damaged: bool
     """A stored file was not what had been written."""
     unfit: tuple[str, ...]
-    """"model: check" of preflight checks that did not pass."""
+    """"model: check: remedy" of preflight checks that did not pass."""
 
     def status(self, strict: bool) -> int:
         """Exit status of the command; `strict` makes failed preflight checks count."""
@@ -45,112 +47,87 @@ Watch = Callable[[Outcome], None]
 
 
 def run(
-    plan: Plan, place: work.Place, workers: int, *,
+    plan: Plan, place: Place, workers: int, *,
     begin: Callable[[list[Job]], Watch], words: str,
 ) -> Result:  # fmt: skip
     """Do what of a plan is not done yet, and write the records. `begin` is told the jobs and then each outcome.
 
-    Data and third-party models are loaded before anything is written: DataError and ModelError leave no trace.
+    Data, third-party models and the user's own files are loaded before anything is written, so that what is wrong with
+    them leaves no trace.
     """
-    data = work.dataset(plan.data, place.data)
-    images = data.fingerprint()
+    data = dataset(plan.data, place.data)
     weights = {
-        training.model: work.third_party(training.model, data).sha256
-        for training in plan.trainings
-        if training.trainer is None
+        t.model: third_party(t.model, data).sha256 for t in plan.trainings if t.trainer is None
     }
-    owner = ledger.read(place.folder)
-    ledger.amended(owner, plan.suite.name, (), place.folder)
+    _import_own(plan)
+    old = ledger.read(place.folder)
+    entries, jobs = _jobs(plan, place, weights)
+    book = ledger.amended(old, plan.suite.name, entries, place.folder)
     with locked(place.folder):
         store = place.store
         store.discard_unfinished()
-        entries, jobs = _jobs(plan, place, images, weights)
-        book = ledger.amended(ledger.read(place.folder), plan.suite.name, entries, place.folder)
         ledger.write(place.folder, book)
-        if not store.has("images", images):
-            store.save("images", images, {"ids": data.test.ids, "labels": data.test.y}, {})
+        if not store.has("images", prints(plan.data, place.data).test):
+            facts = {"ids": data.test.ids, "labels": data.test.y}
+            store.save("images", prints(plan.data, place.data).test, facts, {})
         waiting = [job for job in jobs if not store.has(*_result(job))]
         log = manifest.Log(place.folder, words, workers, place.device)
-        outcomes: list[Outcome] = []
         watch = begin(waiting)
+        outcomes: list[Outcome] = []
         try:
             for outcome in execute(waiting, workers):
                 outcomes.append(outcome)
                 watch(outcome)
                 book = _noted(book, outcome, place.folder)
         finally:
+            store.discard_locks()
+            book = _cleared(book, store)
+            ledger.write(place.folder, book)
             if waiting:
-                book = _cleared(book, store)
-                ledger.write(place.folder, book)
-                _write(place.folder, book)
                 log.write(plan, data, outcomes)
-    return _summary(place.folder, book, outcomes)
+            records.refresh(place.folder)
+    kept = {entry.identity for entry in book.entries}
+    dropped = sum(entry.identity not in kept for entry in old.entries) if old else 0
+    return _summary(place.folder, book, outcomes, dropped)
+
+
+def _import_own(plan: Plan) -> None:
+    """Import the user's own files now: CardError if one cannot be."""
+    parts: set[Part] = {cell.metric for cell in plan.cells}
+    parts |= {training.trainer for training in plan.trainings if training.trainer}
+    for part in parts:
+        if not part.card.module:
+            part.card.load()
 
 
 def _jobs(
-    plan: Plan, place: work.Place, images: str, weights: Mapping[str, str]
+    plan: Plan, place: Place, weights: Mapping[str, str]
 ) -> tuple[tuple[Entry, ...], list[Job]]:
     """The ledger's lines, and every job of the plan: each model's training, inspection and cells together."""
     entries: list[Entry] = []
-    jobs: list[Job] = []
+    jobs: dict[str, Job] = {}
+
+    def add(job: Job) -> None:
+        jobs.setdefault(job.name, job)
+
+    images, gallery = prints(plan.data, place.data).test, plan.suite.gallery
     for training in plan.trainings:
-        model_key = _model_key(training, images, weights)
+        model = model_key(place, training, weights)
+        needs = (f"models/{model}",)
         title = f"{training.label}, seed {training.seed}" if training.trainer else training.model
         if training.trainer:
-            jobs.append(
-                Job(
-                    f"models/{model_key}",
-                    f"train {title}",
-                    work.train,
-                    (place, training, model_key),
-                )
-            )
-        gallery = plan.suite.gallery
-        inspection = keys.key(
-            model_key, images, gallery.model_dump(),
-            keys.code_version(ROOT / "benchmark/preflight.py"),
-            keys.code_version(ROOT / "metrics/attribution.py"),
-        )  # fmt: skip
-        needs = (f"models/{model_key}",)
-        jobs.append(
-            Job(
-                f"inspections/{inspection}", f"inspect {title}", work.inspect,
-                (place, training, model_key, inspection, gallery), needs,
-            )
-        )  # fmt: skip
+            add(Job(needs[0], f"train {title}", train, (place, training, model)))
+        look = inspection_key(place, training, model, gallery)
+        facts = (place, training, model, look, gallery)
+        add(Job(f"inspections/{look}", f"inspect {title}", inspect, facts, needs))
         for cell in (cell for cell in plan.cells if cell.training == training):
-            key = keys.key(
-                model_key, keys.part_facts(cell.metric), cell.threat, training.seed,
-                training.reference, [keys.code_version(ROOT / file) for file in _HARNESS],
-            )  # fmt: skip
-            line = ledger.entry(cell, images, model_key, inspection, key)
-            entries.append(line)
+            key = cell_key(place, cell, model)
+            entries.append(line := ledger.entry(cell, images, model, look, key))
             what = f"{line.label} {line.threat}".strip()
-            jobs.append(
-                Job(
-                    f"cells/{key}",
-                    f"{what} of {title}",
-                    work.measure,
-                    (place, cell, model_key, key),
-                    needs,
-                )
+            add(
+                Job(f"cells/{key}", f"{what} of {title}", measure, (place, cell, model, key), needs)
             )
-    return tuple(entries), list({job.name: job for job in jobs}.values())
-
-
-def _model_key(training: Training, images: str, weights: Mapping[str, str]) -> str:
-    """What a trained model depends on, or which file a third party's is."""
-    if training.trainer is None:
-        spec = work.parse(training.model)
-        code = keys.code_version(ROOT / f"benchmark/models/{spec.architecture}.py")
-        # the weights say which file it is, wherever it lies
-        facts = replace(spec, text="", path=Path())
-        return keys.key(weights[training.model], facts, code, images)
-    assert training.recipe is not None
-    return keys.key(
-        images, keys.part_facts(training.trainer), training.recipe, training.threat, training.seed,
-        keys.network_facts(training.recipe.architecture, training.data.name),
-    )  # fmt: skip
+    return tuple(entries), list(jobs.values())
 
 
 def _result(job: Job) -> tuple[str, str]:
@@ -159,59 +136,45 @@ def _result(job: Job) -> tuple[str, str]:
 
 
 def _noted(book: Ledger, outcome: Outcome, folder: Path) -> Ledger:
-    """The ledger with a failed cell's reason, in its folder at once: the run may be killed."""
+    """The ledger with the reason of a failure, in its folder at once (the run may be killed); the details in a log."""
     kind, key = _result(outcome.job)
-    if outcome.error is None or kind != "cells":
+    if outcome.error is None:
         return book
-    noted = replace(book, failures={**book.failures, key: _reason(outcome.error)})
+    if outcome.error.trace:
+        with (folder / "errors.log").open("a", encoding="utf-8") as log:
+            log.write(f"{manifest.now()} {outcome.job.title}\n{outcome.error.trace}\n")
+    if kind == "models":
+        return book  # its cells fail with it, each with this reason
+    noted = replace(book, failures={**book.failures, key: outcome.error.reason})
     ledger.write(folder, noted)
     return noted
 
 
 def _cleared(book: Ledger, store: Store) -> Ledger:
-    """The ledger without the reasons of cells that have a result by now, or are asked for no longer."""
-    wanted = {entry.key for entry in book.entries}
-    kept = {k: v for k, v in book.failures.items() if k in wanted and not store.has("cells", k)}
-    return replace(book, failures=kept)
+    """The ledger without the reasons of what has a result by now, or is asked for no longer."""
+    wanted = {("cells", e.key) for e in book.entries}
+    wanted |= {("inspections", e.inspection_key) for e in book.entries}
+    open_keys = {key for kind, key in wanted if not store.has(kind, key)}
+    return replace(book, failures={k: v for k, v in book.failures.items() if k in open_keys})
 
 
-def _write(folder: Path, book: Ledger) -> None:
-    records.write(folder, *records.collect(folder, book))
-    store, seen, index = Store(folder), set(), []
-    for entry in book.entries:
-        if entry.inspection_key not in seen and store.has("inspections", entry.inspection_key):
-            seen.add(entry.inspection_key)
-            path = store.path("inspections", entry.inspection_key)
-            facts = {name: getattr(entry, name) for name in ("dataset", "model", "trainer", "seed")}
-            index.append({**facts, "file": f"../{path.relative_to(folder).as_posix()}"})
-    write_json(folder / "gallery" / "index.json", index)
-
-
-def _summary(folder: Path, book: Ledger, outcomes: list[Outcome]) -> Result:
+def _summary(folder: Path, book: Ledger, outcomes: list[Outcome], dropped: int) -> Result:
     store = Store(folder)
     verdicts = {
-        f"{e.trainer if e.trainer != 'pretrained' else e.model}, seed {e.seed}": store.info(
-            "inspections", e.inspection_key
-        )["preflight"]
+        f"{e.model if e.trainer == 'pretrained' else e.trainer}, seed {e.seed}": e.inspection_key
         for e in book.entries
         if store.has("inspections", e.inspection_key)
     }
     return Result(
         folder=folder,
         computed=sum(outcome.error is None for outcome in outcomes),
-        failed=tuple((o.job.title, _reason(o.error)) for o in outcomes if o.error),
-        damaged=any(isinstance(outcome.error, IntegrityError) for outcome in outcomes),
+        dropped=dropped,
+        failed=tuple((o.job.title, o.error.reason) for o in outcomes if o.error),
+        damaged=any(o.error.damage for o in outcomes if o.error),
         unfit=tuple(
             f"{model}: {check}: {remedy}"
-            for model, verdict in verdicts.items()
-            for check, remedy in verdict.items()
+            for model, key in verdicts.items()
+            for check, remedy in store.info("inspections", key)["preflight"].items()
             if remedy
         ),
     )
-
-
-def _reason(error: BaseException) -> str:
-    """One line for a table: the kind of error unless it is one of ours, and what it says."""
-    text = " ".join(str(error).split())
-    ours = type(error).__module__.partition(".")[0] in ("benchmark", "trainers", "metrics")
-    return text if ours else f"{type(error).__name__}: {text}"

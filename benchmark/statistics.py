@@ -65,26 +65,42 @@ def estimate(scores: ArrayLike) -> Estimate:
 def combine_seeds(
     estimates: Sequence[Estimate], bounds: tuple[float, float] = _UNBOUNDED
 ) -> Estimate:
-    """One estimate from those of several seeds on the same images; a single seed passes through.
+    """One estimate from those of several seeds on the same images, with the spread of the seeds in its interval.
 
     stderr^2 = variance over seeds / seeds + mean stderr^2: the images are shared, so their error does not average out.
     The interval adds the parts as the module says, with seeds - 1 degrees of freedom for the spread, and is cut to
-    `bounds` (0 and 1 for an accuracy). Seeds without a value are left out; `n` is the fewest images of a seed.
+    `bounds` (0 and 1 for an accuracy). A single seed has no spread. Seeds without a value are left out; `n` is the
+    fewest images of a seed.
+    """
+    values = np.array([e.value for e in estimates if np.isfinite(e.value)])
+    images = average_seeds(estimates)
+    return _cut(images if len(values) < 2 else _widened(images, values), bounds)
+
+
+def average_seeds(
+    estimates: Sequence[Estimate], bounds: tuple[float, float] = _UNBOUNDED
+) -> Estimate:
+    """The mean over seeds with the interval over the images alone: how far these very networks' mean may be off.
+
+    The distances to the limits are the root mean squares of the seeds' own, as if the seeds erred on the same images
+    (they mostly do); so the interval is rather too wide than too narrow. For too few seeds to speak of a spread.
     """
     valid = [e for e in estimates if np.isfinite(e.value)]
-    if len(valid) < 2:
-        return valid[0] if valid else MISSING
+    if not valid:
+        return MISSING
     values = np.array([e.value for e in valid])
-    images = Estimate(
-        float(values.mean()),
-        float(values.mean() - _root_mean_square([e.value - e.low for e in valid])),
-        float(values.mean() + _root_mean_square([e.high - e.value for e in valid])),
-        _root_mean_square([e.stderr for e in valid]),
-        min(e.n for e in valid),
+    images = (
+        valid[0]
+        if len(valid) == 1
+        else Estimate(
+            float(values.mean()),
+            float(values.mean() - _root_mean_square([e.value - e.low for e in valid])),
+            float(values.mean() + _root_mean_square([e.high - e.value for e in valid])),
+            _root_mean_square([e.stderr for e in valid]),
+            min(e.n for e in valid),
+        )
     )
-    both = _widened(images, values)
-    low, high = max(both.low, bounds[0]), min(both.high, bounds[1])
-    return Estimate(both.value, low, high, both.stderr, both.n)
+    return _cut(images, bounds)
 
 
 def wilson(successes: float, n: int) -> Estimate:
@@ -133,6 +149,12 @@ def _widened(images: Estimate, group_means: Floats) -> Estimate:
     above = np.hypot(np.nan_to_num(images.high - images.value), reach)
     stderr = np.hypot(np.nan_to_num(images.stderr), networks.stderr)
     return Estimate(value, float(value - below), float(value + above), float(stderr), images.n)
+
+
+def _cut(e: Estimate, bounds: tuple[float, float]) -> Estimate:
+    """The interval within the range of the measure; rounding may have put a value a hair outside."""
+    low, high = (float(np.clip(end, *bounds)) for end in (e.low, e.high))
+    return Estimate(e.value, low, high, e.stderr, e.n)
 
 
 def _root_mean_square(parts: Sequence[float]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import struct
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,7 +49,7 @@ def write_json(path: Path, content: object) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """The results in one folder. `kind` is models, cells, refits or manifolds."""
+    """The results in one folder. `kind` is models, cells, inspections, refits, manifolds or images."""
 
     folder: Path
 
@@ -63,52 +65,43 @@ class Store:
         self, kind: str, key: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]
     ) -> None:
         """Keep tensors and facts about them (anything JSON holds)."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        text = json.dumps(info, sort_keys=True)
-        header = {"info": text, "digest": _digest(plain, text)}
-        write_atomically(self.path(kind, key), lambda file: save_file(plain, file, header))
+        header = {"info": json.dumps(info, sort_keys=True)}
+        header["digest"] = _digest(save(plain, header))
+        write_atomically(self.path(kind, key), lambda file: file.write_bytes(save(plain, header)))
 
     def load(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What was saved; IntegrityError if the file was changed since."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load
 
-        path = self.path(kind, key)
-        try:
-            with safe_open(path, "pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise IntegrityError(
-                f"{path} is damaged ({error}); delete it to have it computed anew"
-            ) from None
-        info = header.get("info", "")
-        if header.get("digest") != _digest(tensors, info):
-            raise IntegrityError(
-                f"{path} is not what was written to it (its digest differs); delete it to have it computed anew"
-            )
-        return tensors, json.loads(info)
+        content, info = self._read(kind, key)
+        return load(content), info
 
     def arrays(self, kind: str, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What was saved, as numpy arrays (without torch)."""
-        from safetensors import SafetensorError
+        """What was saved, as numpy arrays (without torch); IntegrityError if the file was changed since."""
         from safetensors.numpy import load
 
-        path = self.path(kind, key)
-        try:
-            return load(path.read_bytes()), self.info(kind, key)
-        except SafetensorError as error:
-            raise IntegrityError(
-                f"{path} is damaged ({error}); delete it to have it computed anew"
-            ) from None
+        content, info = self._read(kind, key)
+        return load(content), info
 
     def info(self, kind: str, key: str) -> dict[str, Any]:
-        """The facts alone, without reading the tensors (and without torch)."""
-        from safetensors import safe_open
+        """The facts alone; IntegrityError if the file was changed since."""
+        return self._read(kind, key)[1]
 
-        with safe_open(self.path(kind, key), "np") as file:
-            return json.loads((file.metadata() or {})["info"])
+    def _read(self, kind: str, key: str) -> tuple[bytes, dict[str, Any]]:
+        path = self.path(kind, key)
+        content = path.read_bytes()
+        try:
+            header = _header(content)["__metadata__"]
+            if header["digest"] == _digest(content):
+                return content, json.loads(header["info"])
+        except (ValueError, KeyError, TypeError, struct.error):
+            pass  # cut, emptied, or written by something else
+        raise IntegrityError(
+            f"{path} is not what was written to it; delete it to have it computed anew"
+        )
 
     def once(
         self, kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]
@@ -122,36 +115,48 @@ class Store:
         return self.load(kind, key)[0]
 
     def discard_unfinished(self) -> None:
-        """Remove what a killed run was writing."""
-        for path in self.folder.glob("**/.writing-*"):
-            path.unlink(missing_ok=True)
+        """Remove what a killed run was writing, in the places where a run writes."""
+        for place in (".", "report", "gallery", "store/*"):
+            for path in self.folder.glob(f"{place}/.writing-*"):
+                path.unlink(missing_ok=True)
+
+    def discard_locks(self) -> None:
+        """Remove the locks of `once`; only while nobody can hold one."""
+        shutil.rmtree(self.folder / "store" / "locks", ignore_errors=True)
 
 
 def locked(folder: Path) -> FileLock:
-    """The right to write into a folder, for one run at a time; StoreError if another run has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    """The right to write into a folder, for one run at a time; StoreError if it cannot be had."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = {path.name for path in folder.iterdir()} - {".lock", "errors.log"}
+        if others and not (folder / "plan.json").is_file():
+            raise StoreError(f"{folder} is not empty and holds no run; give another with --out")
+        lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout:
         raise StoreError(
             f"another run is writing to {folder}; wait for it, or give another --out"
         ) from None
     except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror}") from None
+        raise StoreError(
+            f"cannot write to {folder}: {error.strerror}; give another --out"
+        ) from None
     return lock
 
 
-def _digest(tensors: Mapping[str, Tensor], info: str) -> str:
-    digest = hashlib.sha256(info.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(_bytes()).numpy().tobytes())
+def _header(content: bytes) -> dict[str, Any]:
+    """The JSON at the head of a safetensors file, behind its length."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header: dict[str, Any] = json.loads(content[8 : 8 + length])
+    return header
+
+
+def _digest(content: bytes) -> str:
+    """Over the layout, the facts and the numbers of a safetensors file, not over the digest itself."""
+    header = _header(content)
+    info = header.pop("__metadata__")["info"]
+    (length,) = struct.unpack("<Q", content[:8])
+    digest = hashlib.sha256(json.dumps([header, info], sort_keys=True).encode())
+    digest.update(content[8 + length :])
     return digest.hexdigest()
-
-
-def _bytes() -> Any:
-    import torch
-
-    return torch.uint8

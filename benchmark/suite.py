@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from benchmark.cards import Kind, cards, nearest
 from benchmark.errors import BenchError
@@ -54,7 +61,8 @@ class Suite(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")]
+    """Also the name of the folder under results/."""
     description: str = ""
     dataset: str = "digits"
     seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
@@ -73,6 +81,13 @@ class Suite(BaseModel):
     gallery: Gallery = Gallery()
 
     file: str = Field(default="", exclude=True)
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands there twice")
+        return seeds
 
 
 def names() -> list[str]:
@@ -133,11 +148,13 @@ def changed(
 
 
 def _chosen(entries: Sequence[Entry], names: Sequence[str], kind: Kind) -> list[dict[str, Any]]:
-    """The entries of these names, or all if the suite has none of them; and new entries for the other names."""
+    """Names select: only these, as the suite sets them or with their defaults. Files (.py) are added."""
+    files = [name for name in dict.fromkeys(names) if name.endswith(".py")]
+    selected = [name for name in dict.fromkeys(names) if name not in files]
     everything = [entry for _, entry in expanded(entries, kind)]
     known = {entry.name for entry in everything}
-    kept = [entry for entry in everything if entry.name in names] if known & set(names) else entries
-    new = [Entry(name=name) for name in dict.fromkeys(names) if name not in known]
+    kept = [e for e in everything if e.name in selected] if selected else list(entries)
+    new = [Entry(name=name) for name in (*selected, *files) if name not in known]
     return [entry.model_dump() for entry in (*kept, *new)]
 
 

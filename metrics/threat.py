@@ -44,8 +44,11 @@ class ThreatModel(ABC):
         return f"{self.norm} {self.written}"
 
     def scaled(self, factor: float) -> ThreatModel:
-        """The same norm at `factor` times the radius."""
-        return type(self)(self.eps * factor)
+        """The same norm at `factor` times the radius; "8/255" halved is "4/255"."""
+        above, slash, below = self.written.partition("/")
+        whole = float(above) * factor if slash else 0.5
+        written = f"{whole:g}/{below}" if whole.is_integer() else ""
+        return type(self)(self.eps * factor, written)
 
     def project(self, x: Tensor, delta: Tensor) -> Tensor:
         """An allowed perturbation of `x` near this one: inside the ball, `x + delta` inside [0, 1].

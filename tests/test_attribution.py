@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metrics.attacks import input_gradient
-from metrics.attribution import Explained, Of, explain, pixel_map, top
+from metrics.attribution import Explained, Of, explain
+from metrics.importance import pixel_map, top
 from metrics.randomness import Draws
 
 METHODS = ["gradient", "gradient_x_input", "integrated_gradients", "smoothgrad", "random"]

@@ -1,11 +1,13 @@
 """Cards: what is read of a method from its source, and how settings are checked."""
 
 import importlib.metadata
+import sys
 
 import pytest
 
 from benchmark import cards as room
 from benchmark.cards import CardError, card, cards
+from benchmark.catalogue import describe
 
 OWN = '''
 from metrics.case import Case, Scores
@@ -69,7 +71,7 @@ def test_a_users_file_is_read_and_not_run(tmp_path):
     assert (mode.annotation, mode.help, share.default) == ("a | b", "Which one.", 0.5)
     with pytest.raises(CardError, match=r"mode = 'c': Input should be 'a' or 'b'"):
         mode.check("c")
-    with pytest.raises(RuntimeError, match="was run"):
+    with pytest.raises(CardError, match="RuntimeError: was run"):
         found.load()
 
 
@@ -125,3 +127,142 @@ def test_installed_packages_are_found_by_entry_point(tmp_path, monkeypatch):
         assert "mine" not in cards("trainers")
     finally:
         cards.cache_clear()
+
+
+def _wrong(tmp_path, kind, text, name="mine"):
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+    with pytest.raises(CardError) as caught:
+        card(kind, str(path))
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def _metric(section="Measures:\n        good (higher, 0..1): What.", signature="case"):
+    return f'def mine({signature}):\n    """One line.\n\n    {section}\n    """\n'
+
+
+def test_a_metric_says_what_it_measures_and_which_way_is_better(tmp_path):
+    for text in ("def mine(case): pass", _metric("Cost: none"), _metric("Measures:\n        good")):
+        message = _wrong(tmp_path, "metrics", text)
+        assert "add 'Measures:' and under it, indented, 'good (higher, 0..1): What it " in message
+    first = "Measures:\n        size (none, 0..1): What.\n        good (higher, 0..1): What."
+    assert "'size' is the first" in _wrong(tmp_path, "metrics", _metric(first))
+    (tmp_path / "mine.py").write_text("def mine(model, x, y, step): pass")
+    assert card("trainers", str(tmp_path / "mine.py")).measures == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8/255", 8 / 255),
+        ("-(1 + 2 * 3)", -7),
+        ("(0.5, 8/255, (+1 - 2,))", (0.5, 8 / 255, (-1,))),
+        ("'a'", "a"),
+        ("None", None),
+        ("True", True),
+    ],
+)
+def test_a_default_may_be_arithmetic_of_constants(tmp_path, text, value):
+    (tmp_path / "mine.py").write_text(_metric(signature=f"case, *, radius: object = {text}"))
+    (radius,) = card("metrics", str(tmp_path / "mine.py")).parameters
+    assert radius.default == value
+    assert type(radius.default) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["RADIUS", "1/0", "'a' * 9", "-'a'", "[1]", "2**9", "float('inf')", "...", "1 + True"]
+)
+def test_any_other_default_is_refused_by_name(tmp_path, text):
+    message = _wrong(tmp_path, "metrics", _metric(signature=f"case, *, radius: float = {text}"))
+    assert "setting 'radius'" in message
+    assert "a default must be a constant" in message
+
+
+@pytest.mark.parametrize("label", ["L {foo}", "L {}", "L {0}", "L {share.real}", "L {share:.2f}"])
+def test_a_label_names_settings_only(tmp_path, label):
+    measures = "    Measures:\n        good (higher, 0..1): What."
+    text = _metric(f"Label: {label}\n{measures}", "case, *, share: float = 0.5")
+    assert "valid: share" in _wrong(tmp_path, "metrics", text)
+    assert "Label 'L {'" in _wrong(tmp_path, "metrics", text.replace(label, "L {"))
+
+
+def test_a_setting_needs_a_default_and_what_the_harness_passes_is_none(tmp_path):
+    lifted = (
+        "from trainers.base import from_loss\n@from_loss\ndef mine(model, x, y, step, *, {}): ..."
+    )
+    assert "'beta' needs a default" in _wrong(tmp_path, "trainers", lifted.format("beta: float"))
+    assert "'beta' needs a default" in _wrong(
+        tmp_path, "metrics", _metric(signature="case, *, beta")
+    )
+    assert "the harness itself" in _wrong(tmp_path, "trainers", lifted.format("threat, beta=1"))
+    whole = "recipe, threat, seed, selection, on_epoch=print, beta: float = 1.0"
+    (tmp_path / "mine.py").write_text(f"def mine(model, train, validation, /, *, {whole}): ...")
+    found = card("trainers", str(tmp_path / "mine.py"))
+    assert [parameter.name for parameter in found.parameters] == ["beta"]
+
+
+def test_a_users_file_does_not_take_the_name_of_a_method(tmp_path, monkeypatch):
+    text = "def trades(model, x, y, step): ..."
+    assert "'trades' is the name of a trainer that exists; rename the file" in _wrong(
+        tmp_path, "trainers", text, "trades"
+    )
+    with pytest.raises(CardError, match="write its name instead of its path"):
+        card("trainers", str(room.ROOT / "trainers/trades.py"))
+    (tmp_path / "others.py").write_text("def special(model, x, y, step): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = importlib.metadata.EntryPoint("special", "others:special", "bench.trainers")
+    monkeypatch.setattr(
+        room, "entry_points", lambda group: [entry] if group == "bench.trainers" else []
+    )
+    cards.cache_clear()
+    try:
+        text = "def special(model, x, y, step): ..."
+        assert "rename the file" in _wrong(tmp_path, "trainers", text, "special")
+    finally:
+        cards.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named 'a_package_"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit('two\\nlines')", "SystemExit: two lines"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_in_one_line(tmp_path, line, reason):
+    path = tmp_path / "mine.py"
+    path.write_text(line + "\n" + _metric())
+    found = card("metrics", str(path))
+    with pytest.raises(CardError) as caught:
+        found.load()
+    assert str(caught.value).startswith(f"{path} cannot be imported: {reason}")
+    assert "\n" not in str(caught.value)
+    assert caught.value.status == 2
+    assert "bench_own_mine" not in sys.modules
+
+
+def test_an_error_of_the_method_itself_is_its_own(tmp_path):
+    (tmp_path / "mine.py").write_text(_metric() + "    return 1 / 0\n")
+    method = card("metrics", str(tmp_path / "mine.py")).load()
+    with pytest.raises(ZeroDivisionError):
+        method(None)
+
+
+def test_what_nothing_is_called_names_three_at_most():
+    with pytest.raises(
+        CardError, match=r"^nothing is called 'nonsense'; see bench list trainers, metrics, "
+    ):
+        describe("nonsense")
+    with pytest.raises(CardError, match=r"\(did you mean '[\w' ]+ or 'resnet2b' or '") as caught:
+        describe("resnet")
+    assert len(str(caught.value)) < 250
+
+
+def test_every_definition_is_a_sentence_of_a_line():
+    for kind in ("trainers", "metrics", "attributions", "datasets", "models"):
+        for found in cards(kind).values():
+            assert found.summary.endswith("."), found.name
+            assert len(found.summary) < 125, found.name

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import work
+from benchmark import training
 from benchmark.cards import cards
 from benchmark.grading import grade
+from benchmark.measuring import checked
+from benchmark.place import dataset
 from benchmark.plan import Cell, DataSpec, Part
-from benchmark.work import check_scores
 from metrics.case import Case, NotApplicable, predict
 from metrics.manifold._vae import VAE, VaeManifold
 from metrics.randomness import Draws
@@ -24,7 +25,7 @@ RECIPE = Recipe("digits_cnn", epochs=6, lr=5e-3, batch_size=64, keep="last")
 
 @pytest.fixture(scope="module")
 def digits():
-    return work.dataset(DATA, None)
+    return dataset(DATA, None)
 
 
 def images(split):
@@ -33,7 +34,7 @@ def images(split):
 
 def trained(digits, name, seed=0, recipe=RECIPE, threat=None, x=None, **settings):
     card = cards("trainers")[name]
-    model = work.untrained(digits, "digits", recipe, seed)
+    model = training.untrained(digits, "digits", recipe, seed)
     train = images(digits.train)
     threat = threat or (Linf(0.05) if card.needs_threat else None)
     return card.load()(
@@ -75,7 +76,7 @@ class TestTrainers:
 
     def test_its_card_says_whether_it_needs_a_threat(self, digits, name):
         card = cards("trainers")[name]
-        model = work.untrained(digits, "digits", RECIPE, 0)
+        model = training.untrained(digits, "digits", RECIPE, 0)
         arguments = (model, images(digits.train), images(digits.validation))
         if card.needs_threat:
             with pytest.raises(ValueError, match="needs a threat"):
@@ -121,8 +122,7 @@ class TestMetrics:
         assert not any(m.training or m._forward_hooks or m._backward_hooks for m in model.modules())
         assert all(p.grad is None for p in model.parameters())
         assert {key.partition("@")[0] for key in scores} == {m.name for m in card.measures}
-        training = None
-        check_scores(Cell(training, Part("metrics", name, ()), None), scores, len(case.y))
+        checked(Cell(None, Part("metrics", name, ()), None), scores, len(case.y))
         headline = scores[card.measures[0].name]
         assert headline.isfinite().any()
 
@@ -146,12 +146,36 @@ class TestMetrics:
             card.load()(case)
 
 
-def test_scores_that_are_not_as_the_card_says_are_refused():
-    cell = Cell(None, Part("metrics", "gini", ()), None)
-    with pytest.raises(ValueError, match=r"gini returned 'ginni', its card lists \['gini'\]"):
-        check_scores(cell, {"ginni": torch.zeros(5)}, 5)
-    with pytest.raises(ValueError, match=r"shape \(4,\); one number per image is \(5,\)"):
-        check_scores(cell, {"gini": torch.zeros(4)}, 5)
+GINI = Cell(None, Part("metrics", "gini", ()), None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ({"ginni": torch.zeros(5)}, r"must return a dictionary with its headline 'gini'"),
+        ({}, "must return a dictionary with its headline"),
+        (torch.zeros(5), "must return a dictionary"),
+        ({"gini": torch.zeros(5), "x": torch.zeros(5)}, r"returned 'x', its card lists \['gini'\]"),
+        ({"gini": torch.zeros(4)}, r"gini is \(4,\); one number per image is a tensor \(5,\)"),
+        ({"gini": [0.0] * 5}, "gini is list; one number per image"),
+        ({"gini": torch.zeros(5), "gini@0.5": torch.zeros(5)}, "its card says no @ for 'gini'"),
+    ],
+)
+def test_scores_that_are_not_as_the_card_says_are_refused(scores, message):
+    with pytest.raises(ValueError, match=message):
+        checked(GINI, scores, 5)
+
+
+def test_a_point_of_a_curve_needs_a_number():
+    roar = Cell(None, Part("metrics", "roar", ()), None)
+    for name in ("accuracy", "accuracy@top", "accuracy@nan"):
+        with pytest.raises(ValueError, match=r"its card says name@NUMBER for 'accuracy'"):
+            checked(roar, {"score": torch.zeros(5), name: torch.zeros(5)}, 5)
+
+
+def test_scores_become_float32():
+    for kind in (torch.bfloat16, torch.float64, torch.bool):
+        assert checked(GINI, {"gini": torch.ones(5, dtype=kind)}, 5)["gini"].dtype == torch.float32
 
 
 def test_a_model_in_training_mode_would_be_noticed():

@@ -17,6 +17,7 @@ from scipy.io import savemat
 from benchmark import vision
 from benchmark.cards import cards
 from benchmark.datasets import _cifar
+from benchmark.datasets._splits import TEST_IDS
 from benchmark.datasets.base import DataError, Dataset
 from benchmark.datasets.defaults import UnknownDataset, defaults, names
 from benchmark.datasets.load import data_folder, load
@@ -348,11 +349,14 @@ def test_the_real_files_load(shared_data):
 
 
 def _pictures(
-    root: Path, parts: dict[str, int], sizes: tuple[tuple[int, int], ...] = ((12, 12),)
+    root: Path,
+    parts: dict[str, int],
+    sizes: tuple[tuple[int, int], ...] = ((12, 12),),
+    classes: tuple[str, ...] = ("cat", "dog"),
 ) -> Path:
     """`parts`: part -> pictures a class."""
     for part, count in parts.items():
-        for name in ("cat", "dog"):
+        for name in classes:
             (root / part / name).mkdir(parents=True)
             for i in range(count):
                 width, height = sizes[i % len(sizes)]
@@ -374,6 +378,17 @@ def test_a_tree_loads_at_its_own_size_in_a_fixed_order(tmp_path):
     assert (
         import_module("benchmark.datasets.folder").folder(root).fingerprint() == data.fingerprint()
     )
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("train", "val", "test")])
+def test_the_first_pictures_of_every_split_are_of_all_classes(tmp_path, parts):
+    root = _pictures(tmp_path / "tree", dict.fromkeys(parts, 70), classes=("ant", "bee", "cow"))
+    data = load(f"folder:{root}")
+    for split in (data.train, data.validation, data.test):
+        assert split.y[:20].unique().tolist() == [0, 1, 2]
+    # an image keeps its identity: its place by class and name
+    assert torch.equal(data.test.ids.sort().values, TEST_IDS + torch.arange(210))
+    assert torch.equal(data.test.y, (data.test.ids - TEST_IDS) // 70)
 
 
 def test_a_tree_of_different_sizes_is_cropped_and_resized(tmp_path):

@@ -8,11 +8,12 @@ import pytest
 import torch
 from typer.main import get_command
 
-from benchmark import work
 from benchmark.cards import card
 from benchmark.cli import app
+from benchmark.place import dataset
+from benchmark.plan import DataSpec
 from benchmark.report.readme import with_table
-from benchmark.work import DataSpec
+from benchmark.training import untrained
 from metrics.case import predict
 from trainers.base import Images
 from trainers.recipe import Recipe
@@ -53,12 +54,12 @@ def test_the_example_trainers_train(tmp_path, page, name):
     )
     (tmp_path / f"{name}.py").write_text(code)
     assert len(code.splitlines()) <= 40
-    data = work.dataset(DataSpec("digits", 400, 50), None)
+    data = dataset(DataSpec("digits", 400, 50), None)
     splits = (Images(s.x, s.y, s.ids) for s in (data.train, data.validation))
     recipe = Recipe("mlp", epochs=8, lr=1e-2)
     trainer = card("trainers", str(tmp_path / f"{name}.py")).load()
     model = trainer(
-        work.untrained(data, "digits", recipe, 0), *splits, recipe=recipe, threat=None, seed=0
+        untrained(data, "digits", recipe, 0), *splits, recipe=recipe, threat=None, seed=0
     ).model
     with torch.no_grad():
         assert (predict(model, data.test.x) == data.test.y).float().mean() > 0.7

@@ -17,6 +17,7 @@ VOCABULARY = {
     "metrics.attribution",
     "metrics.case",
     "metrics.randomness",
+    "metrics.importance",
 }
 
 

@@ -236,6 +236,32 @@ def test_clean_distances_run_from_zero_to_one() -> None:
     assert (clean.min(), clean.max()) == (0, 1)
 
 
+def test_images_on_the_manifold_are_measured_on_the_scale_of_the_walk() -> None:
+    """Their own distances are rounding: not to be divided by."""
+
+    class OnIt(Known):
+        def project(self, x: Tensor) -> Tensor:
+            return images if torch.equal(x, images) else images + 1e-6 * (x - images)
+
+    d, m = 20, known(15, 2, (1, 4, 5))
+    images = 0.45 + 0.1 * Draws(0, torch.arange(15)).uniform(1, 4, 5)
+    weight = Draws(1, torch.arange(1)).normal(d)
+    model = linear(torch.cat([weight - weight.mean(), weight.mean() - weight, 0 * weight]))
+    got = reconstruction_distance(case(model, images, OnIt(m.latents, m.a, m.shape)), eps=0.4)
+    moved = got["distance"][~got["distance"].isnan()]
+    assert len(moved) > 3
+    torch.testing.assert_close(moved, torch.ones(len(moved)), rtol=1e-4, atol=0)
+    assert got["clean_distance"].abs().max() < 1e-3
+
+
+def test_a_single_image_has_no_range_of_its_own() -> None:
+    x = Draws(0, torch.arange(1)).uniform(1, 4, 5)
+    model = linear(Draws(1, torch.arange(3)).normal(20))
+    got = reconstruction_distance(case(model, x, known(1, 2, (1, 4, 5))), eps=0.7)
+    expected = (x - x.mean()).norm().item() / 0.7
+    assert got["clean_distance"].tolist() == pytest.approx([expected])
+
+
 def test_large_images_walk_the_papers_length() -> None:
     """On 28x28 pixels and more the walk is 6 long, whatever the size."""
     walked = []

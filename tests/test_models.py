@@ -155,6 +155,82 @@ def test_a_wrong_spec_is_explained_in_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+# --- files whose header names their architecture
+
+
+def _headed(path: Path, **metadata: str) -> Path:
+    save_file({"w": torch.zeros(2)}, path, metadata=metadata or None)
+    return path
+
+
+def test_a_header_stands_in_for_the_specification(tmp_path):
+    mean, std = (0.4914, 0.1 + 0.2, 1 / 3), (0.247, 0.5, 1)
+    told = spec.header("small_cnn", mean, std, "gelu")
+    path = _headed(tmp_path / "a@b.safetensors", **told)
+    found = spec.parse(f"file:{path}")
+    assert (found.path, found.architecture, found.activation) == (path, "small_cnn", "gelu")
+    assert (found.mean, found.std) == (mean, std)
+    assert found.text == f"file:{path}"
+    other = spec.parse(f"file:{path}?mean=0&std=1&activation=silu&pad=0&ignore=a")
+    assert (other.mean, other.std, other.activation) == ((0,), (1,), "silu")
+    assert (other.options, other.ignore) == ((("pad", 0),), ("a",))
+    named = spec.parse(f"file:{path}@mlp?depth=1")
+    assert (named.architecture, named.mean, named.activation) == ("mlp", mean, "gelu")
+    plain = _headed(tmp_path / "plain.safetensors", **spec.header("mlp", (), (), "relu"))
+    assert (spec.parse(f"file:{plain}").mean, spec.parse(f"file:{plain}").std) == ((), ())
+
+
+def test_a_foreign_header_tells_nothing(tmp_path):
+    path = _headed(tmp_path / "w.safetensors", format="pt", mean="[0.4, 0.4]")
+    assert spec.parse(f"file:{path}@mlp").mean == ()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "has no header that names its architecture; valid: file:PATH@ARCH"),
+        ({"format": "pt"}, "has no header that names its architecture"),
+        ({"architecture": "smal_cnn"}, "did you mean 'small_cnn'"),
+        ({"architecture": "mlp", "mean": "half"}, "the file's header: 'half' is not a number"),
+        ({"architecture": "mlp", "mean": "0.5"}, "mean has 1 numbers and std 0"),
+        ({"architecture": "mlp", "activation": "tanh"}, "header: unknown activation 'tanh'"),
+    ],
+)
+def test_a_header_that_does_not_help_is_explained(tmp_path, metadata, message):
+    path = _headed(tmp_path / "w.safetensors", **metadata)
+    with pytest.raises(spec.SpecError, match=message) as caught:
+        spec.parse(f"file:{path}")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 7,
+        b"\xff" * 8 + b"{}",
+        (2**40).to_bytes(8, "little") + b"{}",
+        (9).to_bytes(8, "little") + b'{"a": 1}',
+        (2).to_bytes(8, "little") + b"[]",
+        (2).to_bytes(8, "little") + b"\xff\xff",
+        (20).to_bytes(8, "little") + b'{"__metadata__": 12}',
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
+        b"hello, this is no checkpoint",
+    ],
+)
+def test_a_damaged_header_is_none(tmp_path, content):
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(spec.SpecError, match="has no header that names its architecture"):
+        spec.parse(f"file:{tmp_path}/w.safetensors")
+    assert spec.parse(f"file:{tmp_path}/w.safetensors@mlp").architecture == "mlp"
+
+
+def test_a_file_with_a_header_that_is_not_there(tmp_path):
+    with pytest.raises(spec.SpecError, match=r"gone\.safetensors' does not exist"):
+        spec.parse(f"file:{tmp_path}/gone.safetensors")
+
+
 def test_plan_and_models_know_the_same_activations():
     assert all(activation_layer(name)() is not None for name in spec.ACTIVATIONS)
     with pytest.raises(ModelError, match=f"valid: {', '.join(spec.ACTIVATIONS)}$"):
@@ -164,7 +240,8 @@ def test_plan_and_models_know_the_same_activations():
 def test_specs_and_defaults_are_read_without_torch():
     code = (
         "import sys; from benchmark.models import spec; from benchmark.datasets import defaults as d; "
-        "spec.options('small_cnn'); d.defaults('digits'); assert 'torch' not in sys.modules"
+        "spec.options('small_cnn'); spec._header.read(spec.Path('no.safetensors')); "
+        "d.defaults('digits'); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -215,6 +292,16 @@ def test_key_ignore_normalisation_and_safetensors(tmp_path, weights):
     first = _try(tmp_path / "w.safetensors", "mlp?hidden=4&ignore=deepz_lambda&mean=0.5&std=0.25")
     second = _try(tmp_path / "w.pt", "mlp?hidden=4&key=stages.1")
     assert torch.allclose(first(x), second((x - 0.5) / 0.25), atol=1e-6)
+
+
+def test_a_file_that_names_its_architecture_loads_alone(tmp_path):
+    net = make("small_cnn", 1, 8, 3, activation="gelu", seed=5).net
+    told = spec.header("small_cnn", (0.5,), (0.25,), "gelu")
+    save_file(net.state_dict(), tmp_path / "w.safetensors", metadata=told)
+    shape = {"channels": 1, "classes": 3, "size": 8}
+    model = load(spec.parse(f"file:{tmp_path}/w.safetensors"), **shape).model
+    x = torch.rand(3, 1, 8, 8)
+    assert torch.equal(model(x), net.eval()((x - 0.5) / 0.25))
 
 
 def test_sha256_is_that_of_the_file(tmp_path, weights):

@@ -124,6 +124,50 @@ def test_a_wrong_line_is_explained(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_suite_needs_a_model_and_a_plain_name(tmp_path):
+    with pytest.raises(SuiteError, match="no model to measure"):
+        planned(tmp_path, METRIC)
+    for name in ("../x", "a b", ""):
+        (tmp_path / "x.toml").write_text(f'name = "{name}"\n' + METRIC)
+        with pytest.raises(SuiteError, match="name = "):
+            read(str(tmp_path / "x.toml"))
+
+
+def test_what_differs_from_the_data_sets_own_settings_is_in_the_name(tmp_path):
+    """On CIFAR-10 Adv-GSCT's own setting is offend = step; the trainer's default is another name there."""
+    text = '[[trainer]]\nname = "adv_gsct"\noffend = ["mask", "step", "mask+step"]\n' + METRIC
+    (tmp_path / "s.toml").write_text(
+        HEAD.replace("digits", "cifar10").replace("[0, 1]", "[0]") + text
+    )
+    labels = [t.label for t in plan(read(str(tmp_path / "s.toml"))).trainings]
+    expected = [
+        "adv_gsct (Linf 8/255, offend=mask)",
+        "adv_gsct (Linf 8/255)",
+        "adv_gsct (Linf 8/255, offend=mask+step)",
+    ]
+    assert labels == expected
+
+
+def test_what_is_written_twice_is_done_once_and_two_things_of_one_name_are_refused(tmp_path):
+    twice = '[[trainer]]\nname = "standard"\n' * 2 + METRIC * 2
+    made = planned(tmp_path, twice + '[[metric]]\nname = "fgsm"\nthreat = ["Linf", "Linf 0.1"]\n')
+    assert (len(made.trainings), len(made.cells)) == (2, 4)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.py").write_text(
+            'def own(case):\n    """Own.\n\n    Measures:\n        x (higher, 0..1): X.\n    """\n'
+        )
+    paths = [str(tmp_path / folder / "own.py") for folder in ("a", "b")]
+    with pytest.raises(SuiteError, match="have one name; rename one"):
+        plan(changed(read("smoke"), metrics=paths))
+
+
+def test_every_method_chooses_its_checkpoint_under_a_threat():
+    made = plan(read("quick"))
+    assert {str(t.selection) for t in made.trainings if t.threat is None} == {"Linf 0.1"}
+    assert all(t.selection == t.threat for t in made.trainings if t.threat)
+
+
 def test_an_unknown_data_set_or_suite_names_the_nearest():
     with pytest.raises(SuiteError, match=r"unknown data set 'cifar' \(did you mean"):
         plan(changed(read("smoke"), dataset="cifar"))
@@ -140,13 +184,17 @@ def test_the_command_line_selects_what_a_suite_has_and_adds_what_it_has_not(tmp_
         return [entry.name for entry in changed(base, **options).trainer]
 
     assert names(trainers=["sagr"]) == ["sagr"]
-    assert names(trainers=["trades"]) == ["standard", "pgd_at", "sagr", "trades"]
+    assert names(trainers=["trades"]) == ["trades"], (
+        "a name selects, with its defaults if the suite has it not"
+    )
+    assert names(trainers=[str(own)]) == ["standard", "pgd_at", "sagr", str(own)], "a file is added"
     assert names(trainers=["standard", str(own)]) == ["standard", str(own)]
     kept = changed(base, trainers=["pgd_at"]).trainer[0]
     assert kept.settings == {"steps": 5}, "the suite's settings stay"
     assert changed(base, seeds=[3, 4], limit=7).seeds == [3, 4]
-    with pytest.raises(SuiteError, match="limit = 0"):
-        changed(base, limit=0)
+    for wrong in ({"limit": 0}, {"seeds": [1, 1]}):
+        with pytest.raises(SuiteError):
+            changed(base, **wrong)
 
 
 def test_one_metric_of_a_starred_suite_can_be_chosen():
@@ -170,6 +218,25 @@ def test_keys_follow_what_determines_a_result(tmp_path):
         keys._code.cache_clear()
         versions.append(keys.code_version(path))
     assert versions[0] == versions[1] != versions[2]
+
+
+def test_a_users_file_brings_what_it_imports_from_beside_it(tmp_path):
+    (tmp_path / "own.py").write_text("from helper import SHARE\n")
+    (tmp_path / "helper.py").write_text("SHARE = 0.25\n")
+    before = keys.code_version(tmp_path / "own.py")
+    (tmp_path / "helper.py").write_text("SHARE = 0.75\n")
+    keys.code_version.cache_clear()
+    keys._code.cache_clear()
+    assert keys.code_version(tmp_path / "own.py") != before
+
+
+def test_which_services_a_metric_uses_is_read_from_its_code():
+    services = {"grade", "refit", "manifold"}
+    used = {name: keys.attributes(c.path) & services for name, c in cards("metrics").items()}
+    assert used["gini"] == used["clean_accuracy"] == set()
+    assert used["pgd"] == used["auto_attack"] == {"grade"}
+    assert used["roar"] == used["kar"] == {"refit"}
+    assert used["tangent_fraction"] == {"manifold"}
 
 
 def test_the_version_of_a_method_includes_the_code_it_imports():

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,24 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from benchmark.records import Record
-from benchmark.report.cells import Column, cell, with_best
+from benchmark.report.cells import Cell, Column, cell, with_best
 from benchmark.report.formats.latex import latex, latex_document
 from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
 from benchmark.report.formats.tex_text import tex
 from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.names import file_stem, row_names, shortened
+from benchmark.report.origin import data_used, origin
 from benchmark.report.panels import plain
 from benchmark.report.plots.accuracy_over_eps import accuracy_over_eps
 from benchmark.report.plots.fidelity_curves import fidelity_curves
 from benchmark.report.plots.gallery import gallery
 from benchmark.report.plots.tradeoff import pareto, tradeoff
-from benchmark.report.read import ReportError, Run, read, tidy
-from benchmark.report.series import threat
+from benchmark.report.pooling import limits
+from benchmark.report.quantities import interpretability, robust_accuracy
+from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
+from benchmark.report.readme import with_table
+from benchmark.report.series import named, threat
 from benchmark.report.style import styled
 from benchmark.report.table import Table, main_table
 from benchmark.report.write import plots, terminal, write
@@ -65,6 +69,7 @@ def record(
         "stderr": 0.01,
         "n": 300,
         "direction": "higher",
+        "range": "0..1" if family == "robustness" else "unbounded",
         "headline": True,
         "reconstruction": trainer.startswith("adv_gsct"),
         "key": "0",
@@ -89,7 +94,7 @@ def rows_of(i: int, trainer: str, seed: int) -> Iterator[Record]:
     yield record(
         trainer,
         seed,
-        "clean",
+        "clean_accuracy",
         "robustness",
         "Clean",
         0.97 - 0.02 * i + wobble(),
@@ -182,7 +187,11 @@ def records() -> pd.DataFrame:
     ]
     other = {"model": "file:models/a_b%c#1/<script>|é中^α.pt@small_cnn"}
     kept.append(
-        record("pretrained", 0, "clean", "robustness", "Clean", 0.99, measure="accuracy", **other)
+        record(
+            *("pretrained", 0, "clean_accuracy", "robustness", "Clean", 0.99),
+            measure="accuracy",
+            **other,
+        )
     )
     kept.append(
         failed("pretrained", 0, "roar", "fidelity", "ROAR gradient", "needs a trainer", **other)
@@ -204,7 +213,10 @@ def folder(records: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> P
     """A run folder with records, a manifest and a small gallery."""
     place = tmp_path_factory.mktemp("run")
     records.to_parquet(place / "records.parquet")
-    (place / "manifest.json").write_text(json.dumps({"suite": "a|b", "versions": {"torch": "2"}}))
+    data = {"digits": {"train": 1078, "test": 300, "note": "2 of 5 batches <only>."}}
+    once = {"versions": {"torch": "2"}, "commit": "c1", "done": 9}
+    manifest = {"suite": "a|b", "data": data, "invocations": [once]}
+    (place / "manifest.json").write_text(json.dumps(manifest))
     (place / "gallery").mkdir()
     rng = np.random.default_rng(0)
     index = []
@@ -281,30 +293,72 @@ def test_numbers_are_equal_in_every_format(table: Table) -> None:
     assert all(cell in text for row in expected for cell in row)
 
 
-def test_best_is_bold_and_ties_are_bold_together() -> None:
-    column = Column("robustness", "Clean", "", "accuracy", "higher", 100.0, ".1f")
-    pooled = pd.DataFrame(
-        {
-            "value": [0.90004, 0.90001, 0.5, math.nan],
-            "low": 0.4,
-            "high": 0.95,
-            "n": 9,
-            "seeds": [1, 1, 1, 0],
-            "note": "",
-        }
-    )
-    cells = [cell(row, column) for _, row in pooled.iterrows()]
-    assert [c.best for c in with_best(cells, column)] == [True, True, False, False]
-    lower = replace(column, direction="lower")
-    assert [c.best for c in with_best(cells, lower)] == [False, False, True, False]
-    assert not any(c.best for c in with_best(cells, replace(column, direction="")))
-    assert not any(c.best for c in with_best(cells[2:], column))
+ACCURACY = Column("robustness", "Clean", "", "accuracy", "higher", 100.0, ".1f", "0..1")
+
+
+def made(mean: float, low: float, high: float) -> Cell:
+    """A cell of the accuracy column."""
+    usual = {"n": 9, "seeds": 1, "seed_min": mean, "seed_max": mean, "note": ""}
+    return cell(pd.Series({"value": mean, "low": low, "high": high, **usual}), ACCURACY)
+
+
+def test_bold_is_the_best_and_what_is_not_clearly_worse() -> None:
+    tie = made(0.90001, 0.9, 0.90003)
+    cells = [made(0.90004, 0.85, 0.95), tie, made(0.8, 0.7, 0.91), made(0.5, 0.4, 0.6)]
+    cells.append(made(math.nan, math.nan, math.nan))
+    assert [c.best for c in with_best(cells, ACCURACY)] == [True, True, True, False, False]
+    lower = replace(ACCURACY, direction="lower")
+    assert [c.best for c in with_best(cells, lower)] == [False, False, False, True, False]
+    assert not any(c.best for c in with_best(cells, replace(ACCURACY, direction="")))
+    assert not any(c.best for c in with_best(cells[3:], ACCURACY))
+    # where no row is clearly worse, bold would say nothing
+    assert not any(c.best for c in with_best([*cells[:3], cells[4]], ACCURACY))
 
 
 def test_plus_minus_reaches_the_farther_end() -> None:
-    column = Column("robustness", "Clean", "", "accuracy", "higher", 100.0, ".1f")
-    row = pd.Series({"value": 1.0, "low": 0.963, "high": 1.0, "n": 100, "seeds": 1, "note": ""})
-    assert plain(cell(row, column)) == "100.0 ± 3.7"
+    assert plain(made(1.0, 0.963, 1.0)) == "100.0 ± 3.7"
+
+
+def seeds_of(*values: float, **more: object) -> pd.DataFrame:
+    """One measure of one model, a seed a value."""
+    rows = [record("standard", s, "gini", "sharpness", "Gini", v) for s, v in enumerate(values)]
+    return tidy(pd.DataFrame([{**asdict(row), **more} for row in rows]))
+
+
+def test_the_spread_of_two_seeds_is_told_beside_the_interval() -> None:
+    table = main_table(seeds_of(0.5, 0.7))
+    only = table.rows[0].cells[0]
+    assert (only.low, only.high) == pytest.approx((0.58, 0.62))
+    assert (only.seed_min, only.seed_max) == (0.5, 0.7)
+    assert "95% interval over images, to its farther end; seeds: 2, their spread" in table.caption
+    line = pd.read_csv(io.StringIO(tidy_csv(table))).iloc[0]
+    assert tuple(line[["interval", "seed_min", "seed_max"]]) == ("images", 0.5, 0.7)
+
+
+def test_the_spread_of_three_seeds_is_in_the_interval() -> None:
+    table = main_table(seeds_of(0.5, 0.6, 0.7))
+    assert table.rows[0].cells[0].high > 0.8
+    assert "interval over images and seeds" in table.caption
+    assert "images and seeds" in tidy_csv(table)
+
+
+@pytest.mark.parametrize(
+    ("scope", "ends"),
+    [("0..1", (0, 1)), ("-1..1", (-1, 1)), ("0..eps", (0, math.inf)), ("unbounded", None)],
+)
+def test_intervals_keep_to_the_range(scope: str, ends: tuple[float, float] | None) -> None:
+    assert limits(scope) == (ends or (-math.inf, math.inf))
+    only = main_table(seeds_of(0.99, 0.5, 0.02, range=scope)).rows[0].cells[0]
+    assert (only.low, only.high) == pytest.approx(
+        np.clip([-0.7019, 1.7085], *limits(scope)), abs=2e-2
+    )
+
+
+def test_percent_are_the_shares_of_robustness_whatever_their_name() -> None:
+    table = main_table(seeds_of(0.5, 0.6, family="robustness", range="0..1", measure="survived"))
+    assert (table.columns[0].unit, table.rows[0].cells[0].shown) == ("%", "55.0")
+    other = main_table(seeds_of(0.5, 0.6, range="0..1", measure="accuracy"))
+    assert (other.columns[0].unit, other.rows[0].cells[0].shown) == ("", "0.550")
 
 
 def test_daggers_and_reasons_are_footnotes(table: Table) -> None:
@@ -408,7 +462,79 @@ def test_write_writes_every_format_and_the_same_bytes_again(
     page = written["report.md"].decode()
     assert r"# Report: a\|b" in page
     assert "(tradeoff-digits.png)" in page
+    assert page.count("1078 training and 300 test images; 2 of 5 batches &lt;only&gt;") == 2
+    assert "- commit: c1\n- versions: torch 2\n" in page
+    assert b"2 of 5 batches \\ensuremath{<}only" in written["table-digits.tex"]
     assert not any(str(folder).encode() in content for content in written.values())
+
+
+def test_what_an_earlier_report_left_is_removed_and_nothing_else(
+    folder: Path, written: dict[str, bytes]
+) -> None:
+    place = folder / "report"
+    stale = {"table-old.tex", "gallery-digits-gone.png", "accuracy-over-eps-old.pdf"}
+    kept = {"notes.pdf", "table-old.docx", "table.csv", "my-gallery-digits.png"}
+    for name in stale | kept:
+        (place / name).write_text("x")
+    (place / "gallery-mine.png").mkdir()
+    try:
+        write(folder)
+        found = {path.name for path in place.iterdir()}
+    finally:
+        (place / "gallery-mine.png").rmdir()
+        for name in stale | kept:
+            (place / name).unlink(missing_ok=True)
+    assert found == set(written) | kept | {"gallery-mine.png"}
+
+
+def test_origin_is_that_of_the_invocations_that_computed() -> None:
+    usual = {"commit": "c1", "versions": {"torch": "2.4", "numpy": "2"}, "definition": {"seeds": 2}}
+    again = {**usual, "commit": "c2", "versions": {"torch": "2.5", "numpy": "2"}, "done": 3}
+    idle = {**usual, "commit": "c3", "done": 0}
+    manifest = {"started": "today", "invocations": [{**usual, "done": 9}, again, idle]}
+    assert origin(manifest) == [
+        "started: today",
+        *("commit of 9 jobs: c1", "commit of 3 jobs: c2"),
+        *("versions: numpy 2", "versions of 9 jobs: torch 2.4", "versions of 3 jobs: torch 2.5"),
+    ]
+    other = {**again, "definition": {"seeds": 3}}
+    assert "definition differs" in origin({"invocations": [{**usual, "done": 9}, other]})[-1]
+    # as older versions wrote it: once for all invocations
+    assert origin({"commit": "c1", "invocations": [{"done": 1}]}) == ["commit: c1"]
+    assert origin({}) == []
+    assert origin({"invocations": "?", "versions": None}) == []
+    assert data_used({}, "digits") == ""
+    assert data_used({"data": {"digits": {"test": 9, "note": ""}}}, "digits") == "9 test images"
+
+
+def test_the_readme_gets_the_table(folder: Path, table: Table) -> None:
+    page = "before\n<!-- table: x -->\nearlier\n<!-- end of table -->\nafter"
+    text = with_table(page, folder)
+    assert "earlier" not in text
+    assert text.count(table.title) == 1
+    assert "1078 training" in text
+    assert with_table(text, folder) == text
+
+
+def test_the_report_reads_what_records_have() -> None:
+    assert set(COLUMNS) <= {field.name for field in fields(Record)}
+
+
+def test_axes_of_the_tradeoff_are_found_without_their_names() -> None:
+    rows = [
+        record("standard", 0, "smooth", "sharpness", "Smooth", 0.4),
+        record("standard", 0, "plain", "manifold", "Plain", 0.4, direction=""),
+        record("standard", 0, "near", "manifold", "Near", 0.4, direction="lower"),
+        record("standard", 0, "hit", "robustness", "Hit", 0.7, threat="Linf 0.1"),
+        record("standard", 0, "harder", "robustness", "Harder", 0.5, threat="Linf 0.2"),
+        record("standard", 0, "harder", "robustness", "Harder", 0.6, threat="Linf 0.1"),
+    ]
+    records = named(tidy(pd.DataFrame([asdict(row) for row in rows])))
+    y, x = interpretability(records), robust_accuracy(records)
+    assert y is not None
+    assert x is not None
+    assert (y.title, y.sign) == ("Near (lower is better)", -1.0)
+    assert x.title == "robust accuracy (Harder, ℓ∞ 0.1)"
 
 
 def test_terminal_tells_names_from_markup(folder: Path) -> None:
@@ -426,7 +552,9 @@ def test_plots_show_what_the_records_hold(folder: Path) -> None:
         ]  # with the random control; KAR failed for sagr
         eps = accuracy_over_eps(run)["accuracy-over-eps-digits"]
         assert [axis.get_title() for axis in eps.axes] == ["PGD-20, ℓ∞", "PGD-20, ℓ₂"]
-        assert np.asarray(eps.axes[0].lines[0].get_xdata()).tolist() == [0, 0.05, 0.1, 0.2]
+        # beside each other, so not quite there
+        x = np.asarray(eps.axes[0].lines[0].get_xdata())
+        assert x == pytest.approx([0, 0.05, 0.1, 0.2], abs=0.12 * 0.05)
         scatter = tradeoff(run)["tradeoff-digits"]
         assert [axis.get_xlabel() for axis in scatter.axes] == [
             "clean accuracy",
@@ -439,6 +567,12 @@ def test_plots_show_what_the_records_hold(folder: Path) -> None:
         saliency = gallery(run)["gallery-digits-gradient"]
         shown = [axis.images[0].get_array() for axis in saliency.axes if axis.images]
         assert len(shown) == 2 * 3
+
+
+def test_no_tick_of_an_accuracy_is_beyond_100_percent(folder: Path) -> None:
+    with styled():
+        axes = tradeoff(read(folder))["tradeoff-digits"].axes
+    assert all(tick <= 1 for axis in axes for tick in axis.get_xticks())
 
 
 def test_names_find_their_points_or_go_to_a_legend(records: pd.DataFrame) -> None:
@@ -477,8 +611,10 @@ def test_bad_folders_are_one_line_errors(records: pd.DataFrame, tmp_path: Path) 
     (tmp_path / "records.parquet").write_text("not parquet")
     with pytest.raises(ReportError, match="not readable as parquet"):
         write(tmp_path)
-    records.drop(columns=["value"]).to_parquet(tmp_path / "records.parquet")
-    with pytest.raises(ReportError, match=r"no column \['value'\]"):
+    records.drop(columns=["range", "value"]).to_parquet(tmp_path / "records.parquet")
+    with pytest.raises(
+        ReportError, match=r"without the columns range, value; give the run's command again$"
+    ):
         write(tmp_path)
     records.to_parquet(tmp_path / "records.parquet")
     (tmp_path / "gallery").mkdir()

@@ -15,10 +15,10 @@ import torch
 
 from benchmark import manifest, suite
 from benchmark.executors import Job, execute
+from benchmark.place import Place
 from benchmark.plan import plan
 from benchmark.run import run
 from benchmark.store import Store, StoreError
-from benchmark.work import Place
 
 TINY = """
 name = "tiny"
@@ -122,7 +122,7 @@ def test_a_run_leaves_tidy_records_samples_and_a_manifest(finished):
         assert means[tuple(row[k] for k in keys)] == pytest.approx(row["value"], abs=1e-6)
     log = manifest.read(folder)
     assert log["data"]["digits"]["train"] == 120
-    assert log["versions"]["torch"] == torch.__version__
+    assert [i["versions"]["torch"] for i in log["invocations"]] == [torch.__version__]
     assert len(log["seconds"]) == result.computed
     index = json.loads((folder / "gallery/index.json").read_text())
     assert all((folder / "gallery" / line["file"]).is_file() for line in index)
@@ -191,7 +191,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(toml, tmp_path,
     assert records.loc["diverges", "note"].startswith(
         "its model failed: the training loss is nan in epoch 1, step 1"
     )
-    assert records.loc["crashes", "note"] == "its model failed: no [luck]"
+    assert records.loc["crashes", "note"] == "its model failed: OSError: no [luck]"
     assert records.loc[["diverges", "crashes"], "value"].isna().all()
 
     # mended, the same command continues: only the mended model is computed
@@ -275,7 +275,7 @@ def test_a_worker_that_dies_costs_its_own_job_only():
         Job("c", "c", time.sleep, (0,)),
     ]
     outcomes = {outcome.job.name: outcome.error for outcome in execute([*jobs], 2)}
-    assert "a worker process died" in str(outcomes["a"])
+    assert "its worker process died" in str(outcomes["a"])
     assert "its model failed" in str(outcomes["b"])
     assert set(outcomes) == {"a", "b", "c"}
 
@@ -292,5 +292,11 @@ def test_jobs_wait_for_what_they_need(tmp_path):
 def test_the_store_of_a_run_holds_no_code(finished):
     """Everything written is safetensors, JSON or a table: nothing that could run when it is read."""
     _, folder, _ = finished
-    assert {path.suffix for path in files(folder)} == {".safetensors", ".json", ".csv", ".parquet"}
+    assert {path.suffix for path in files(folder)} == {
+        ".safetensors",
+        ".json",
+        ".csv",
+        ".parquet",
+        ".digest",
+    }
     assert Store(folder).folder == folder

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.statistics import MISSING, Estimate, combine_seeds, estimate
+from benchmark.statistics import MISSING, Estimate, average_seeds, combine_seeds, estimate
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 7), (1, 10), (37, 50), (999, 1000), (20, 20)])
@@ -78,6 +78,24 @@ def test_seeds_combine_as_documented() -> None:
     assert combine_seeds([one, other], bounds=(0, 1)).high == 1
     assert combine_seeds([one]) == one
     assert math.isnan(combine_seeds([]).value)
+
+
+def test_unequal_intervals_combine_by_root_mean_square() -> None:
+    one, other = Estimate(0.6, 0.5, 0.9, 0.05, 100), Estimate(0.6, 0.3, 0.7, 0.15, 100)
+    below, above = math.hypot(0.1, 0.3) / math.sqrt(2), math.hypot(0.3, 0.1) / math.sqrt(2)
+    for combine in (combine_seeds, average_seeds):
+        got = combine([one, other])
+        assert (got.low, got.high) == pytest.approx((0.6 - below, 0.6 + above))
+        assert got.stderr == pytest.approx(math.hypot(0.05, 0.15) / math.sqrt(2))
+
+
+def test_the_average_of_seeds_leaves_their_spread_out() -> None:
+    one, other = Estimate(0.6, 0.5, 0.7, 0.05, 100), Estimate(0.9, 0.8, 1.0, 0.05, 80)
+    got = average_seeds([one, MISSING, other])
+    assert (got.value, got.low, got.high) == pytest.approx((0.75, 0.65, 0.85))
+    assert (got.stderr, got.n) == (pytest.approx(0.05), 80)
+    assert average_seeds([one], bounds=(0.55, 0.65)) == Estimate(0.6, 0.55, 0.65, 0.05, 100)
+    assert math.isnan(average_seeds([]).value)
 
 
 def test_equal_seeds_do_not_shrink_the_images_error() -> None:

@@ -41,8 +41,9 @@ def test_a_changed_file_is_noticed(tmp_path, damage):
     if damage == "flip":
         content[-1] ^= 1
     path.write_bytes({"flip": content, "cut": content[:-4], "empty": b""}[damage])
-    with pytest.raises(IntegrityError, match=r"k\.safetensors is .*delete it"):
-        store.load("models", "k")
+    for read in (store.load, store.arrays, store.info):
+        with pytest.raises(IntegrityError, match=r"k\.safetensors is .*delete it"):
+            read("models", "k")
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path):
@@ -62,8 +63,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path):
 def test_what_a_killed_run_was_writing_is_discarded(tmp_path):
     (tmp_path / "store/cells").mkdir(parents=True)
     (tmp_path / "store/cells/.writing-1.safetensors").touch()
+    (tmp_path / ".writing-2.json").touch()
+    other = tmp_path / "another-run/store/cells/.writing-3.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch()
     Store(tmp_path).discard_unfinished()
-    assert not list(tmp_path.glob("**/.writing-*"))
+    assert list(tmp_path.glob("**/.writing-*")) == [other]
 
 
 def test_once_computes_once(tmp_path):
@@ -92,10 +97,10 @@ def test_a_folder_has_one_writer_at_a_time(tmp_path):
     locked(tmp_path).release()
 
 
-def line(seed: int, key: str) -> Entry:
+def line(seed: int, key: str, images: str = "f") -> Entry:
     return Entry(
         "digits", "mlp", "standard", "", False, seed, "", "gini", "sharpness", "Gini", "",
-        {"gini": "higher"}, "f", "m", "i", key,
+        {"gini": "higher"}, {"gini": "0..1"}, images, "m", "i", key,
     )  # fmt: skip
 
 
@@ -107,6 +112,26 @@ def test_a_ledger_grows_and_replaces_by_identity(tmp_path):
     assert [entry.key for entry in second.entries] == ["new", "b"]
     with pytest.raises(StoreError, match="holds results of suite 'smoke', not of 'quick'"):
         ledger.amended(second, "quick", (), tmp_path)
+
+
+def test_cells_measured_on_other_images_leave_the_ledger(tmp_path):
+    old = ledger.amended(None, "smoke", (line(0, "a"), line(1, "b")), tmp_path)
+    new = ledger.amended(old, "smoke", (line(0, "c", "fewer"),), tmp_path)
+    assert [entry.key for entry in new.entries] == ["c"]
+
+
+def test_a_cell_that_is_asked_for_twice_is_one_line_at_once(tmp_path):
+    book = ledger.amended(None, "smoke", (line(0, "a"), line(0, "a")), tmp_path)
+    assert len(book.entries) == 1
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreError, match="is not empty and holds no run"):
+        locked(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(StoreError, match="cannot write to"):
+        locked(tmp_path / "thesis.tex")
 
 
 def test_states_of_a_cell(tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metrics import attacks
-from metrics.attribution import pixel_map, top
+from metrics.importance import pixel_map, top
 from trainers.base import Step, from_loss
 
 

@@ -94,10 +94,14 @@ class Trainer(Protocol):
         recipe: Recipe,
         threat: ThreatModel | None,
         seed: int,
+        selection: ThreatModel | None = ...,
         on_epoch: OnEpoch = ...,
         **settings: object,
     ) -> Trained:
-        """Train; raises Diverged when the loss is not finite."""
+        """Train; raises Diverged when the loss is not finite.
+
+        `threat` is what the method trains against, `selection` what its checkpoint is chosen under (none: `threat`).
+        """
 
 
 def from_loss(loss: Loss) -> Trainer:
@@ -112,10 +116,11 @@ def from_loss(loss: Loss) -> Trainer:
         recipe: Recipe,
         threat: ThreatModel | None,
         seed: int,
+        selection: ThreatModel | None = None,
         on_epoch: OnEpoch = lambda epoch: None,
         **settings: object,
     ) -> Trained:
-        loop = _Loop(model, train, validation, recipe, threat, seed)
+        loop = _Loop(model, train, validation, recipe, threat, selection or threat, seed)
 
         def objective(x: Tensor, y: Tensor, step: Step) -> Tensor:
             return loss(model, x, y, step, **settings)
@@ -136,6 +141,7 @@ class _Loop:
     validation: Images
     recipe: Recipe
     threat: ThreatModel | None
+    selection: ThreatModel | None
     seed: int
     log: list[Epoch] = field(default_factory=list)
 
@@ -201,8 +207,8 @@ class _Loop:
         if self.recipe.keep == "last":
             return math.nan
         x, y, ids = self.validation
-        if self.threat is not None:
-            threat = self.threat
+        if self.selection is not None:
+            threat = self.selection
 
             def attack(images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
                 start = attacks.random_start(images, threat, draws)

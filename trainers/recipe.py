@@ -24,5 +24,5 @@ class Recipe:
     augment: Literal["none", "crop_flip"] = "none"
     """crop_flip: shift by up to 4 pixels with zero padding, and mirror half of the images."""
     keep: Literal["best", "last"] = "best"
-    """Which epoch's weights are kept: the best on the validation split (under PGD-10 of the training threat if there
-    is one, on clean images otherwise; the later one if equal), or the last."""
+    """Which epoch's weights are kept: the best on the validation split under PGD-10 (the later one if equal), or the
+    last. One rule for all methods: the threat is the training's own, or the suite's for a method without one."""

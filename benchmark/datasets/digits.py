@@ -1,4 +1,4 @@
-"""Handwritten digits, 8x8 pixels, 16 grey levels: the data set that is bundled with scikit-learn and so always there.
+"""Handwritten digits of 8x8 pixels and 16 grey levels, bundled with scikit-learn and so always there.
 
 Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI (its test part, 1,797 images).
 """

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: articles of clothing, 28x28 (Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747), torchvision's layout."""
+"""Fashion-MNIST: articles of clothing, 28x28 (Xiao, Rasul & Vollgraf 2017), in torchvision's layout."""
 
 from __future__ import annotations
 

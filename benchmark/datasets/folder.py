@@ -4,7 +4,8 @@
 
 With both `val` and `test`, `val` is the validation split; otherwise a tenth of the training pictures is. Pictures are
 RGB, and keep their size if all are equal squares of at most 224 pixels; otherwise each is cropped to its central
-square and resized to 224. The whole set is held in memory: 600 kB a picture of 224 pixels.
+square and resized to 224. The whole set is held in memory: 600 kB a picture of 224 pixels. The
+files come class by class; each split is in a fixed random order, so that its first N pictures are a sample of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _VALIDATION_IDS = TEST_IDS // 2
 
 
 def folder(root: Path) -> Dataset:
-    """The pictures under `root`; training pictures in a fixed random order."""
+    """The pictures under `root`, each split in a fixed random order."""
     parts = [part for part in ("train", "val", "test") if (root / part).is_dir()]
     if "train" not in parts or len(parts) < 2:
         found = (
@@ -38,11 +39,10 @@ def folder(root: Path) -> Dataset:
     classes = _classes(root, parts)
     files = {part: _files(root / part, classes) for part in parts}
     size = _common_size([path for listed in files.values() for path, _ in listed])
-    train = _split(files["train"], size, 0)
-    train = train[shuffled(len(train), "folder")]
-    test = _split(files[parts[-1]], size, TEST_IDS)
+    train = _mixed(_split(files["train"], size, 0), "folder")
+    test = _mixed(_split(files[parts[-1]], size, TEST_IDS), "folder test")
     if len(parts) == 3:
-        validation = _split(files["val"], size, _VALIDATION_IDS)
+        validation = _mixed(_split(files["val"], size, _VALIDATION_IDS), "folder validation")
     elif len(train) > 1:
         train, validation = hold_out(train)
     else:
@@ -101,6 +101,11 @@ def _split(files: list[tuple[Path, int]], size: int, first_id: int) -> Split:
     return Split(
         pixels(x), torch.tensor([label for _, label in files]), torch.arange(len(files)) + first_id
     )
+
+
+def _mixed(split: Split, purpose: str) -> Split:
+    """The split in a fixed random order."""
+    return split[shuffled(len(split), purpose)]
 
 
 def _pixels(path: Path, size: int) -> torch.Tensor:

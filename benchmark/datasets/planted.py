@@ -1,4 +1,6 @@
-"""Images the project draws itself, so that three things are known exactly which no photograph can tell:
+"""Images the project draws itself, so that their manifold, relevant pixels and non-robust feature are known exactly.
+
+No photograph can tell these three:
 
 - the image manifold: a smooth generator of 17 latents, whose tangent space is its derivative;
 - the pixels that carry the class: a bar, whose orientation is the class, among two blobs and a tilted background

@@ -26,7 +26,7 @@ class Loaded:
 
 
 def load(spec: Spec, *, channels: int, classes: int, size: int) -> Loaded:
-    """The model of a spec for images of this kind. Without mean and std in the spec the images go in as they are.
+    """The model of a spec for images of this kind. Without mean and std the images go in as they are.
 
     Raises ModelError, one line that names the file.
     """

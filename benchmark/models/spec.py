@@ -4,17 +4,23 @@
 
 `mean` and `std` are the normalisation the model was trained with (none: the images go in as they are; "125.3/255" is
 a number); `key` leads into the loaded object; `ignore` names parameters of the file that have no meaning here.
+
+    file:PATH.safetensors[?...]
+
+is enough for a file whose header names its architecture, as those of `bench train` do. What such a header says of
+normalisation and activation holds unless the specification says otherwise (mean=0&std=1: none).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.cards import Card, cards, nearest
 from benchmark.errors import BenchError
+from benchmark.models import _header
 
 ACTIVATIONS = ("relu", "softplus", "gelu", "silu")
 FORM = "file:PATH@ARCHITECTURE[?mean=..&std=..&key=..&ignore=..&activation=..&OPTION=..]"
@@ -44,21 +50,54 @@ def parse(text: str) -> Spec:
     kind, colon, body = text.partition(":")
     if not colon or kind != "file":
         raise SpecError(f"model {text!r}: unknown kind {kind!r}; valid now: {FORM}")
+    path, architecture, query = _parts(body)
+    place = Path(path).expanduser()
+    if not path or not (architecture or place.suffix == _header.SUFFIX):
+        raise SpecError(f"model {text!r} does not name its file and architecture; valid: {FORM}")
+    try:
+        _check_file(place)
+        told = _header.read(place)
+        architecture = architecture or _named(place, told)
+        check_architecture(architecture)
+        settings = _settings(query, architecture, told)
+    except SpecError as error:
+        raise SpecError(f"model {text!r}: {error}") from None
+    return Spec(text, place, architecture, **settings)  # type: ignore[arg-type]
+
+
+def header(
+    architecture: str, mean: Sequence[float], std: Sequence[float], activation: str
+) -> dict[str, str]:
+    """What `safetensors.torch.save_file(..., metadata=...)` writes so that the file names its own architecture."""
+    told = {"architecture": architecture, "activation": activation}
+    for name, numbers in (("mean", mean), ("std", std)):
+        if numbers:
+            told[name] = ",".join(repr(float(number)) for number in numbers)
+    return told
+
+
+def _parts(body: str) -> tuple[str, str, str]:
+    """Path, architecture (empty: the file's header names it) and settings."""
     # from the right: a path may hold an @, an architecture may not
     path, _, rest = body.rpartition("@")
     architecture, _, query = rest.partition("?")
-    if not path or not architecture:
-        raise SpecError(f"model {text!r} does not name its file and architecture; valid: {FORM}")
-    try:
-        check_architecture(architecture)
-        settings = _settings(query, architecture)
-    except SpecError as error:
-        raise SpecError(f"model {text!r}: {error}") from None
-    place = Path(path).expanduser()
+    if path and not architecture.endswith(_header.SUFFIX):
+        return path, architecture, query
+    before, _, after = body.rpartition("?")
+    return (before, "", after) if before.endswith(_header.SUFFIX) else (body, "", "")
+
+
+def _named(place: Path, told: Mapping[str, str]) -> str:
+    """The architecture that a file names itself."""
+    if "architecture" not in told:
+        raise SpecError(f"{str(place)!r} has no header that names its architecture; valid: {FORM}")
+    return told["architecture"]
+
+
+def _check_file(place: Path) -> None:
     if not place.is_file():
         what = "is a folder, not a file" if place.is_dir() else "does not exist"
-        raise SpecError(f"model {text!r}: {str(place)!r} {what}")
-    return Spec(text, place, architecture, **settings)  # type: ignore[arg-type]
+        raise SpecError(f"{str(place)!r} {what}")
 
 
 def check_architecture(name: str) -> Card:
@@ -82,15 +121,8 @@ def check_options(architecture: str, names: Iterable[str]) -> None:
             raise SpecError(f"{architecture} has no option {name!r}{nearest(name, valid)}")
 
 
-def _settings(query: str, architecture: str) -> dict[str, object]:
-    """The part after the question mark, as fields of Spec."""
-    readers: dict[str, Callable[[str], object]] = {
-        "mean": _numbers,
-        "std": _numbers,
-        "key": lambda value: tuple(value.split(".")),
-        "ignore": lambda value: tuple(value.split(",")),
-        "activation": _activation,
-    }
+def _settings(query: str, architecture: str, told: Mapping[str, str]) -> dict[str, object]:
+    """The part after the question mark, as fields of Spec, and what only the header says."""
     found: dict[str, object] = {}
     extra: dict[str, int] = {}
     for pair in filter(None, query.split("&")):
@@ -99,15 +131,28 @@ def _settings(query: str, architecture: str) -> dict[str, object]:
             raise SpecError(f"setting {pair!r} has no value; write it as NAME=VALUE")
         if name in found or name in extra:
             raise SpecError(f"setting {name!r} stands there twice")
-        if name in readers:
-            found[name] = readers[name](value)
+        if name in _READERS:
+            found[name] = _READERS[name](value)
         elif name in options(architecture):
             extra[name] = _integer(name, value)
         else:
-            valid = (*readers, *options(architecture))
+            valid = (*_READERS, *options(architecture))
             raise SpecError(f"{architecture} has no setting {name!r}; valid: {', '.join(valid)}")
+    found = _from_header(told, found) | found
     _check_normalisation(found)
     return found | {"options": tuple(sorted(extra.items()))}
+
+
+def _from_header(told: Mapping[str, str], found: Mapping[str, object]) -> dict[str, object]:
+    """What the header says of settings that the specification does not give."""
+    try:
+        return {
+            name: _READERS[name](told[name])
+            for name in ("mean", "std", "activation")
+            if name in told and name not in found
+        }
+    except SpecError as error:
+        raise SpecError(f"the file's header: {error}") from None
 
 
 def _check_normalisation(found: dict[str, object]) -> None:
@@ -149,3 +194,12 @@ def _activation(text: str) -> str:
     if text not in ACTIVATIONS:
         raise SpecError(f"unknown activation {text!r}; valid: {', '.join(ACTIVATIONS)}")
     return text
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "mean": _numbers,
+    "std": _numbers,
+    "key": lambda value: tuple(value.split(".")),
+    "ignore": lambda value: tuple(value.split(",")),
+    "activation": _activation,
+}

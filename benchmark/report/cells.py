@@ -22,6 +22,8 @@ class Column:
     """100 for accuracies, which are shown in percent."""
     spec: str
     """The format of every number of the column (".1f")."""
+    scope: str = "unbounded"
+    """The measure's range as its card says it ("0..1"); intervals keep to it."""
 
     @property
     def arrow(self) -> str:
@@ -48,10 +50,13 @@ class Cell:
     high: float
     n: int
     seeds: int
+    seed_min: float = np.nan
+    seed_max: float = np.nan
     shown: str = "–"
     reach: str = ""
     """The distance to the farther end of the interval as text, so that mean ± reach never says too little."""
     best: bool = False
+    """Whether it is the best of its column, or not clearly worse."""
     reason: str = ""
     """Why there is no value, or not of all seeds."""
     mark: str = ""
@@ -64,7 +69,9 @@ ABSENT = Cell(np.nan, np.nan, np.nan, 0, 0, reason="not part of this run")
 def cell(row: pd.Series, column: Column) -> Cell:
     """The cell of one pooled row."""
     made = Cell(
-        row["value"], row["low"], row["high"], int(row["n"]), int(row["seeds"]), reason=row["note"]
+        *(row["value"], row["low"], row["high"], int(row["n"]), int(row["seeds"])),
+        *(row["seed_min"], row["seed_max"]),
+        reason=row["note"],
     )
     if np.isnan(made.mean):
         return made
@@ -74,14 +81,15 @@ def cell(row: pd.Series, column: Column) -> Cell:
 
 
 def number_format(values: pd.Series, reaches: pd.Series) -> tuple[float, str]:
-    """Scale 1 and a format: three significant digits of a column's largest value, more where intervals are narrower."""
+    """Scale 1 and a format: three significant digits of a column's largest value, more or fewer as intervals ask."""
     largest = float(values.abs().max())
     if not np.isfinite(largest) or largest == 0:
         return 1.0, ".3f"
     narrow = float(reaches.median())
     digits = 2 - _magnitude(largest)
     if np.isfinite(narrow) and narrow > 0:
-        digits = min(max(digits, -_magnitude(narrow)), digits + 2)
+        place = -_magnitude(narrow)
+        digits = min(max(digits, place), digits + 2, place + 1)
     # beyond these, zeros would fill the cell
     return 1.0, f".{max(digits, 0)}f" if -4 < digits <= 5 else ".2e"
 
@@ -91,9 +99,16 @@ def _magnitude(value: float) -> int:
 
 
 def with_best(cells: Sequence[Cell], column: Column) -> list[Cell]:
-    """The best of a column flagged, at the shown precision: what reads the same is best together."""
-    numbers = [float(c.shown) for c in cells if not np.isnan(c.mean)]
-    if len(numbers) < 2 or not column.direction:
+    """The best of a column flagged, with all that is not clearly worse; none where that is every row.
+
+    Not clearly worse: the interval holds the best's mean, or both read the same. This is no test of the difference,
+    which the images that the rows share would make sharper.
+    """
+    known = [c for c in cells if not np.isnan(c.mean)]
+    if len(known) < 2 or not column.direction:
         return list(cells)
-    best = max(numbers) if column.direction == "higher" else min(numbers)
-    return [replace(c, best=not np.isnan(c.mean) and float(c.shown) == best) for c in cells]
+    best = (max if column.direction == "higher" else min)(known, key=lambda c: c.mean)
+    flags = [c.low <= best.mean <= c.high or c.shown == best.shown for c in cells]
+    if sum(flags) == len(known):
+        return list(cells)
+    return [replace(c, best=flag) for c, flag in zip(cells, flags, strict=True)]

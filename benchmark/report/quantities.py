@@ -8,69 +8,66 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report.names import norm_sign
-from benchmark.report.series import clean
+from benchmark.report.pooling import MEASURE, limits
+from benchmark.report.series import attacked, clean
 
-_MEASURES = ("roar", "tangent", "gini")
-"""What stands for interpretability, the first that the run holds: beginnings of a metric's name."""
+_FAMILIES = ("fidelity", "manifold", "sharpness")
+"""The families that speak of interpretability, the first that the run holds."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What an axis of the trade-off shows: its records, its name, and which way is better."""
+    """What an axis of the trade-off shows: its records, its name, which way is better, and its range."""
 
     records: pd.DataFrame
     title: str
     sign: float
+    bounds: tuple[float, float]
 
 
 def interpretability(records: pd.DataFrame) -> Quantity | None:
-    """The first of ROAR score, tangent fraction and Gini index that the run holds."""
+    """The first headline measure of the first family of interpretability that the run holds."""
     headline = records[records["headline"].astype(bool) & records["at"].isna()]
-    for beginning in _MEASURES:
-        found = headline[
-            headline["metric"].str.startswith(beginning) & np.isfinite(headline["value"])
-        ]
+    usable = headline[np.isfinite(headline["value"]) & (headline["direction"] != "")]
+    for family in _FAMILIES:
+        found = usable[usable["family"] == family]
         if len(found):
-            first = found.iloc[0]
-            chosen = headline[
-                (headline["metric"] == first["metric"])
-                & (headline["label"] == first["label"])
-                & (headline["threat"] == first["threat"])
-                & (headline["measure"] == first["measure"])
-            ]
-            lower = first["direction"] == "lower"
-            better = {"higher": " (higher is better)", "lower": " (lower is better)"}
-            title = first["label"]
-            # "ROAR gradient" says it; "Tangent gradient" is short of "fraction"
-            if first["measure"] != "score" and first["measure"] not in title.lower():
-                title += f" {first['measure']}"
-            return Quantity(
-                chosen, title + better.get(first["direction"], ""), -1.0 if lower else 1.0
-            )
+            return _quantity(headline, found.iloc[0])
     return None
 
 
 def clean_accuracy(records: pd.DataFrame) -> Quantity | None:
     """Clean accuracy."""
     found = clean(records)
-    return Quantity(found, "clean accuracy", 1.0) if np.isfinite(found["value"]).any() else None
+    if not np.isfinite(found["value"]).any():
+        return None
+    return Quantity(found, "clean accuracy", 1.0, limits(found["range"].iloc[0]))
 
 
 def robust_accuracy(records: pd.DataFrame) -> Quantity | None:
-    """The strongest evaluation: AutoAttack where there is one, otherwise what leaves the least accuracy."""
-    robust = records[
-        (records["measure"] == "robust_accuracy")
-        & (records["threat"] != "")
-        & np.isfinite(records["value"])
-    ]
+    """The strongest evaluation: what leaves the least accuracy under the threat that most attacks share."""
+    robust = attacked(records)
+    robust = robust[np.isfinite(robust["value"])]
     if robust.empty:
         return None
-    strongest = robust[robust["metric"] == "auto_attack"]
-    pool = strongest if len(strongest) else robust
-    # of several threats, the one that the table names first
-    pool = pool[pool["threat"] == pool["threat"].iloc[0]]
-    label = pool.groupby("label", sort=False)["value"].mean().idxmin()
-    chosen = pool[pool["label"] == label]
-    return Quantity(
-        chosen, f"robust accuracy ({label}, {norm_sign(chosen['threat'].iloc[0])})", 1.0
-    )
+    # a tie goes to the threat that the table names first
+    threat = robust.groupby("threat", sort=False)["label"].nunique().idxmax()
+    shared = robust[robust["threat"] == threat]
+    # an attack that failed on some models does not stand for the run
+    covered = shared.groupby("label", sort=False)["row"].transform("nunique")
+    complete = shared[covered == covered.max()]
+    label = complete.groupby("label", sort=False)["value"].mean().idxmin()
+    chosen = complete[complete["label"] == label]
+    title = f"robust accuracy ({label}, {norm_sign(str(threat))})"
+    return Quantity(chosen, title, 1.0, limits(chosen["range"].iloc[0]))
+
+
+def _quantity(headline: pd.DataFrame, first: pd.Series) -> Quantity:
+    """All records of the measure that `first` is one of."""
+    chosen = headline[(headline[MEASURE] == first[MEASURE]).all(axis=1)]
+    title, lower = first["label"], first["direction"] == "lower"
+    # "ROAR gradient" says it; "Tangent gradient" is short of "fraction"
+    if first["measure"] != "score" and first["measure"] not in title.lower():
+        title += f" {first['measure']}"
+    title += f" ({first['direction']} is better)"
+    return Quantity(chosen, title, -1.0 if lower else 1.0, limits(first["range"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmark.errors import BenchError
-from benchmark.records import Record
 
-COLUMNS = tuple(f.name for f in fields(Record))
+_TEXTS = (
+    *("dataset", "model", "trainer", "threat", "metric", "family", "label", "params"),
+    *("measure", "direction", "range", "note"),
+)
 _NUMBERS = ("at", "value", "low", "high", "stderr", "n")
+COLUMNS = (*_TEXTS, *_NUMBERS, "seed", "headline", "reconstruction")
+"""The columns of the records that a report reads."""
 
 
 class ReportError(BenchError):
@@ -77,14 +81,14 @@ def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:
     """The records with their columns checked and their numbers as floats."""
     absent = [name for name in COLUMNS if name not in records.columns]
     if absent:
-        raise ReportError(f"{place}: no column {absent}; records have {list(COLUMNS)}")
-    texts = [
-        name for name in COLUMNS if name not in (*_NUMBERS, "seed", "headline", "reconstruction")
-    ]
+        raise ReportError(
+            f"{place}: made by another version, without the column{'s' * (len(absent) > 1)} "
+            f"{', '.join(absent)}; give the run's command again"
+        )
     return (
         records[list(COLUMNS)]
         .assign(**{name: pd.to_numeric(records[name], errors="coerce") for name in _NUMBERS})
-        .assign(**{name: records[name].fillna("").astype(str) for name in texts})
+        .assign(**{name: records[name].fillna("").astype(str) for name in _TEXTS})
         .replace({"value": {np.inf: np.nan, -np.inf: np.nan}})
         .reset_index(drop=True)
     )

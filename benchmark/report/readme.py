@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.errors import BenchError
 from benchmark.report.formats.markdown import markdown
 from benchmark.report.read import read
-from benchmark.report.table import main_table
+from benchmark.report.table import main_tables
 
 _MARKED = re.compile(r"(<!-- table: [^\n]* -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -18,9 +18,7 @@ def with_table(text: str, folder: Path) -> str:
     """The text with what stands between its marks replaced by the tables of a run."""
     if not _MARKED.search(text):
         raise BenchError("the file has no '<!-- table: ... -->' and '<!-- end of table -->' marks")
-    tables = "\n".join(
-        markdown(main_table(run.records)) for run in read(folder).by_dataset().values()
-    )
+    tables = "\n".join(markdown(table) for table in main_tables(read(folder)))
     return _MARKED.sub(lambda marks: f"{marks[1]}\n{tables.strip()}\n\n{marks[2]}", text)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report.names import row_names
-from benchmark.report.pooling import pooled
+from benchmark.report.pooling import in_percent, pooled
 
 
 def marked_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
@@ -33,26 +33,24 @@ def named(records: pd.DataFrame) -> pd.DataFrame:
 
 def points(records: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:
     """Pooled values of `named` records, one for each row and `keys`, those without a value left out."""
-    pool = pooled(records, ["row", *keys]) if len(records) else pooled_nothing(keys)
+    pool = pooled(records, ["row", *keys])
     return pool[np.isfinite(pool["value"])]
 
 
-def pooled_nothing(keys: Sequence[str]) -> pd.DataFrame:
-    """No points, with the columns that points have."""
-    columns = ["value", "low", "high", "n", "seeds", "note"]
-    return pd.DataFrame(
-        {"row": [], **{key: [] for key in keys}, **{c: np.array([]) for c in columns}}
-    )
-
-
 def clean(records: pd.DataFrame) -> pd.DataFrame:
-    """The records of clean accuracy: the accuracies of the robustness family without a threat."""
-    return records[
-        (records["family"] == "robustness")
-        & (records["threat"] == "")
-        & records["at"].isna()
-        & records["measure"].str.contains("accuracy")
-    ]
+    """The records of clean accuracy."""
+    return _headline(records[records["metric"] == "clean_accuracy"])
+
+
+def attacked(records: pd.DataFrame) -> pd.DataFrame:
+    """The accuracies under attack: the headline measures of the robustness family that are shares of images."""
+    found = _headline(records[(records["family"] == "robustness") & (records["threat"] != "")])
+    shares = found["range"].map(lambda scope: in_percent("robustness", scope)).astype(bool)
+    return found[shares & (found["direction"] == "higher")]
+
+
+def _headline(records: pd.DataFrame) -> pd.DataFrame:
+    return records[records["headline"].astype(bool) & records["at"].isna()]
 
 
 def threat(text: str) -> tuple[str, float] | None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from benchmark.report.caption import caption
 from benchmark.report.cells import ABSENT, Cell, Column, cell, number_format, with_best
-from benchmark.report.names import PRETRAINED, family_order, row_names
-from benchmark.report.pooling import is_accuracy, pooled
-from benchmark.report.read import ReportError
-
-_COLUMN_KEYS = ["family", "metric", "label", "params", "threat", "measure"]
+from benchmark.report.names import family_order, row_names
+from benchmark.report.origin import data_used
+from benchmark.report.pooling import MEASURE, in_percent, pooled
+from benchmark.report.read import ReportError, Run
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,22 @@ class Table:
     """(mark, text): the dagger, then the reasons of missing cells."""
 
 
-def main_table(records: pd.DataFrame) -> Table:
-    """The headline measures of one data set's records."""
+def main_tables(run: Run) -> list[Table]:
+    """The table of every data set of a run that has records."""
+    return [
+        main_table(part.records, data_used(run.manifest, name))
+        for name, part in run.by_dataset().items()
+        if len(part.records)
+    ]
+
+
+def main_table(records: pd.DataFrame, data: str = "") -> Table:
+    """The headline measures of one data set's records; `data` says in the caption which images were used."""
     names = list(dict.fromkeys(records["dataset"]))
     if len(names) != 1:
         raise ReportError(f"a table is of one data set, these records are of {names or 'none'}")
     chosen = records[records["headline"].astype(bool) & records["at"].isna()]
-    pool = pooled(chosen, ["model", "trainer", *_COLUMN_KEYS])
+    pool = pooled(chosen, ["model", "trainer", *MEASURE])
     columns = _columns(chosen, pool)
     # all trainings are rows, also those whose every headline cell is missing
     rows = _marked(_rows(records, pool, columns))
@@ -53,7 +62,7 @@ def main_table(records: pd.DataFrame) -> Table:
     return Table(
         names[0],
         title,
-        _caption(records, columns, rows),
+        caption(records, list(columns.values()), [c for row in rows for c in row.cells], data),
         tuple(columns.values()),
         tuple(rows),
         _footnotes(rows),
@@ -62,33 +71,40 @@ def main_table(records: pd.DataFrame) -> Table:
 
 def _columns(chosen: pd.DataFrame, pool: pd.DataFrame) -> dict[tuple[str, ...], Column]:
     """Key -> column, by family, then in the order of the records."""
-    groups = {tuple(map(str, key)): group for key, group in pool.groupby(_COLUMN_KEYS, sort=False)}
+    groups = {tuple(map(str, key)): group for key, group in pool.groupby(MEASURE, sort=False)}
     order = family_order([key[0] for key in groups])
     keys = sorted(groups, key=lambda key: order.index(key[0]))
-    directions = chosen.drop_duplicates(_COLUMN_KEYS).set_index(_COLUMN_KEYS)["direction"].to_dict()
+    first = chosen.drop_duplicates(MEASURE)
+    keyed = zip(
+        first[MEASURE].itertuples(index=False), first["direction"], first["range"], strict=True
+    )
+    cards = {tuple(map(str, key)): (direction, scope) for key, direction, scope in keyed}
     headings = [(key[2], key[4]) for key in keys]
     return {
-        key: _column(key, groups[key], directions[key], headings.count((key[2], key[4])) > 1)
+        key: _column(key, groups[key], *cards[key], headings.count((key[2], key[4])) > 1)
         for key in keys
     }
 
 
-def _column(key: tuple[str, ...], cells: pd.DataFrame, direction: str, ambiguous: bool) -> Column:
+def _column(
+    key: tuple[str, ...], cells: pd.DataFrame, direction: str, scope: str, ambiguous: bool
+) -> Column:
     family, _, label, params, threat, measure = key
-    share = is_accuracy(measure, cells["value"])
     scale, spec = (
-        (100.0, ".1f") if share else number_format(cells["value"], cells["high"] - cells["value"])
+        (100.0, ".1f")
+        if in_percent(family, scope)
+        else number_format(cells["value"], cells["high"] - cells["value"])
     )
     # the label ought to tell two settings apart; where it does not, the settings themselves do
     heading = f"{label} {params or measure}" if ambiguous else label
-    return Column(family, heading, threat, measure, direction, scale, spec)
+    return Column(family, heading, threat, measure, direction, scale, spec, scope)
 
 
 def _rows(
     records: pd.DataFrame, pool: pd.DataFrame, columns: dict[tuple[str, ...], Column]
 ) -> list[Row]:
     found = {
-        (row["model"], row["trainer"], *(row[key] for key in _COLUMN_KEYS)): row
+        (row["model"], row["trainer"], *(row[key] for key in MEASURE)): row
         for _, row in pool.iterrows()
     }
     names = row_names(records)
@@ -134,31 +150,3 @@ def _footnotes(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     reasons = {c.mark: c.reason for row in rows for c in row.cells if c.mark}
     lines = [("†", dagger)] if any(row.dagger for row in rows) else []
     return tuple(lines + sorted(reasons.items(), key=lambda note: (len(note[0]), note[0])))
-
-
-def _caption(
-    records: pd.DataFrame, columns: dict[tuple[str, ...], Column], rows: Sequence[Row]
-) -> str:
-    cells = [c for row in rows for c in row.cells if c.seeds]
-    if not cells:
-        return "No measure of this data set has a value."
-    own = list(dict.fromkeys(records.loc[records["trainer"] != PRETRAINED, "model"]))
-    parts = [
-        f"Architecture: {own[0]}." if len(own) == 1 else "",
-        f"Mean over {_span([c.seeds for c in cells], 'seed')} "
-        f"and {_span([c.n for c in cells if c.n], 'image')};",
-        "± reaches to the farther end of the 95% interval.",
-        "Accuracies in %." if any(column.unit for column in columns.values()) else "",
-        "Arrows point to the better direction; the best of a column is bold, ties together."
-        if any(column.direction for column in columns.values())
-        else "",
-    ]
-    return " ".join(part for part in parts if part)
-
-
-def _span(counts: Sequence[int], noun: str) -> str:
-    if not counts:
-        return f"an unknown number of {noun}s"
-    low, high = min(counts), max(counts)
-    number = str(low) if low == high else f"{low} to {high}"
-    return f"{number} {noun}" + ("" if high == 1 else "s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -20,9 +20,10 @@ from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
 from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.names import file_stem
+from benchmark.report.origin import data_used, origin
 from benchmark.report.read import Run, read
 from benchmark.report.style import styled
-from benchmark.report.table import Table, main_table
+from benchmark.report.table import Table, main_tables
 from benchmark.store import write_atomically
 
 FOLDER = "report"
@@ -38,7 +39,7 @@ _METADATA: dict[str, dict[str, str | None]] = {
 def write(folder: Path) -> list[Path]:
     """Reads a run folder, writes its report, and returns the files written."""
     run = read(folder)
-    tables = _tables(run)
+    tables = main_tables(run)
     figures = draw(run)
     contents: dict[str, bytes] = {}
     for table in tables:
@@ -52,12 +53,14 @@ def write(folder: Path) -> list[Path]:
     contents["report.md"] = _page(
         run, tables, [name for name in figures if name.endswith(".png")]
     ).encode()
-    return [_put(folder / FOLDER / name, content) for name, content in contents.items()]
+    written = [_put(folder / FOLDER / name, content) for name, content in contents.items()]
+    _remove_stale(folder / FOLDER, contents)
+    return written
 
 
 def terminal(folder: Path, width: int = 100) -> list[RenderableType]:
     """The tables of a run folder for rich's console."""
-    tables = _tables(read(folder))
+    tables = main_tables(read(folder))
     if not tables:
         return [Text("No records in this run yet.")]
     return [part for table in tables for part in terminal_table(table, width)]
@@ -99,29 +102,33 @@ def _bytes(figure: Figure, kind: str) -> bytes:
     return out.getvalue()
 
 
-def _tables(run: Run) -> list[Table]:
-    return [main_table(part.records) for part in run.by_dataset().values() if len(part.records)]
-
-
 def _page(run: Run, tables: list[Table], pictures: list[str]) -> str:
-    """The report in Markdown: the tables, the plots, where they come from."""
+    """The report in Markdown: the data, the tables, the plots, where they come from."""
     title = (
         f"# Report: {escape(str(run.manifest['suite']))}" if "suite" in run.manifest else "# Report"
     )
+    used = {table.dataset: data_used(run.manifest, table.dataset) for table in tables}
+    data = [f"- {escape(name)}: {escape(text)}" for name, text in used.items() if text]
     body = [markdown(table) for table in tables] or ["No records in this run yet."]
     shown = [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
-    facts = [
-        f"- {key}: {escape(str(run.manifest[key]))}"
-        for key in ("command", "commit", "started")
-        if run.manifest.get(key)
-    ]
-    versions = run.manifest.get("versions")
-    if isinstance(versions, dict):
-        facts.append("- versions: " + ", ".join(escape(f"{k} {v}") for k, v in versions.items()))
-    origin = ["## Origin", "\n".join(facts)] if facts else []
-    return "\n\n".join([title, *body, *shown, *origin]).rstrip() + "\n"
+    facts = [f"- {escape(fact)}" for fact in origin(run.manifest)]
+    end = ["## Origin", "\n".join(facts)] if facts else []
+    blocks = [title, "\n".join(data), *body, *shown, *end]
+    return "\n\n".join(block for block in blocks if block).rstrip() + "\n"
 
 
 def _put(path: Path, content: bytes) -> Path:
     write_atomically(path, lambda file: file.write_bytes(content))
     return path
+
+
+def _remove_stale(folder: Path, current: Collection[str]) -> None:
+    """Tables and plots of an earlier report that this one has not: of a data set or a model set that is gone."""
+    ours = [("table-", (".tex", ".csv"))]
+    ours += [
+        (file_stem(plot.__name__.replace("_", "-")) + "-", (".pdf", ".png")) for plot in plots()
+    ]
+    for path in folder.iterdir():
+        known = any(path.name.startswith(a) and path.name.endswith(z) for a, z in ours)
+        if known and path.name not in current and path.is_file() and not path.is_symlink():
+            path.unlink()

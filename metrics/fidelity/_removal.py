@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from metrics.attribution import Of, explain, pixel_map, top
+from metrics.attribution import Of, explain
 from metrics.case import Case, Refit, Scores
+from metrics.importance import pixel_map, top
 from metrics.randomness import Draws
 
 
@@ -40,7 +41,8 @@ def removal_curves(
         (x, pixel_map(explain(case.model, x, draws, attribution=attribution, of=of)), draws)
         for x, draws in ((case.train_x, case.train_draws), (case.x, case.draws))
     ]
-    # random maps depend on the image alone, so that their retrainings are shared by all models and seeds
+    # random maps depend on the image alone, and removing or keeping random pixels is the same thing, so that the
+    # control's retrainings are shared by all models, all seeds, ROAR and KAR
     blind = []
     for x, _, draws in explained:
         own = Draws(0, draws.ids).fork("random")
@@ -50,16 +52,18 @@ def removal_curves(
     removed = tuple(1 - p if keep else p for p in marked)
     value = case.train_x.mean((0, 2, 3))
 
-    def refits(images: list[tuple[Tensor, Tensor, Draws]]) -> Iterator[Refit]:
-        for fraction in marked:
-            train, test = (_without(x, a, d, fraction, keep, value) for x, a, d in images)
-            for seed in range(retrains):
-                yield Refit(train, test, seed)
+    def accuracy(
+        images: list[tuple[Tensor, Tensor, Draws]], fractions: Sequence[float], keep: bool
+    ) -> Tensor:
+        refits = (
+            Refit(train, test, seed)
+            for fraction in fractions
+            for train, test in [[_without(x, a, d, fraction, keep, value) for x, a, d in images]]
+            for seed in range(retrains)
+        )
+        return case.refit(refits).view(len(fractions), retrains, -1)
 
-    curves = [
-        case.refit(refits(images)).view(len(removed), retrains, -1) for images in (explained, blind)
-    ]
-    return curves[0], curves[1], removed
+    return accuracy(explained, marked, keep), accuracy(blind, removed, False), removed
 
 
 def _without(

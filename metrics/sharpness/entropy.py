@@ -6,8 +6,9 @@ import math
 
 from torch import Tensor
 
-from metrics.attribution import AttributionName, Of, explain, pixel_map
+from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
+from metrics.importance import pixel_map
 
 
 def entropy(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metrics.attribution import AttributionName, Of, explain, pixel_map
+from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
+from metrics.importance import pixel_map
 
 
 def total_variation(

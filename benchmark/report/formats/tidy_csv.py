@@ -6,6 +6,7 @@ import csv
 import io
 
 from benchmark.report.cells import Cell, Column
+from benchmark.report.pooling import ENOUGH_SEEDS
 from benchmark.report.table import Row, Table
 
 HEADER = (
@@ -20,7 +21,8 @@ HEADER = (
         "threat",
         "measure",
     ),
-    *("direction", "unit", "mean", "low", "high", "n", "seeds", "best", "note"),
+    *("direction", "range", "unit", "mean", "low", "high", "interval", "n", "seeds"),
+    *("seed_min", "seed_max", "best", "note"),
 )
 
 
@@ -46,11 +48,21 @@ def _line(table: Table, row: Row, column: Column, cell: Cell) -> tuple[object, .
             column.threat,
             column.measure,
             column.direction,
+            column.scope,
             column.unit,
         ),
         *(_number(v * column.scale) for v in (cell.mean, cell.low, cell.high)),
-        *(cell.n, cell.seeds, cell.best, cell.reason),
+        *(_interval(cell), cell.n, cell.seeds),
+        *(_number(v * column.scale) for v in (cell.seed_min, cell.seed_max)),
+        *(cell.best, cell.reason),
     )
+
+
+def _interval(cell: Cell) -> str:
+    """What is in the interval; the seeds' own spread stands beside it (seed_min, seed_max) in any case."""
+    if cell.low != cell.low:
+        return ""
+    return "images and seeds" if cell.seeds >= ENOUGH_SEEDS else "images"
 
 
 def _number(value: float) -> str:

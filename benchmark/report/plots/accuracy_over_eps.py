@@ -1,16 +1,16 @@
-"""Accuracy against the size of the perturbation: PGD at several eps of a norm, clean accuracy at 0."""
+"""Accuracy against the size of the perturbation: an attack at several eps of a norm, clean accuracy at 0."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.curves import draw_curves, key
 from benchmark.report.names import file_stem, norm_sign
 from benchmark.report.read import Run
-from benchmark.report.series import clean, named, points, threat
+from benchmark.report.series import attacked, clean, named, points, threat
 from benchmark.report.style import Look, legend_below, looks, percent
 
 
@@ -35,16 +35,16 @@ def _figure(run: Run) -> Figure | None:
         _panel(axis, lines, look)
         axis.set_title(f"{label}, {norm_sign(norm + ' 0')[:-2]}")
     axes[0].set_ylabel("accuracy")
-    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylim(0, 1)
     shown = [look[name] for name in names]
     handles = [Line2D([], [], color=one.color, marker=one.marker, ls=one.line) for one in shown]
-    legend_below(figure, handles, [one.name for one in shown])
+    legend_below(figure, handles, [one.name for one in shown], key(pd.concat(panels.values())))
     return figure
 
 
 def _panels(records: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """(norm, label of the attack) -> its points, for each norm with PGD at two radii at least (one is no curve)."""
-    attacks = records[(records["metric"] == "pgd") & records["measure"].str.contains("accuracy")]
+    """(norm, label of the attack) -> its points, for norms with an attack at two radii at least (one is no curve)."""
+    attacks = attacked(records)
     threats = attacks["threat"].map(threat)
     known = attacks[threats.notna()].assign(
         norm=[t[0] for t in threats.dropna()], eps=[t[1] for t in threats.dropna()]
@@ -52,7 +52,7 @@ def _panels(records: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     start = points(clean(records)).assign(eps=0.0)
     panels = {}
     for norm, group in known.groupby("norm", sort=False):
-        # of several settings of PGD, the one at the most eps makes the curve
+        # of several attacks or settings, the one at the most eps makes the curve
         label = group.groupby("label", sort=False)["eps"].nunique().idxmax()
         lines = points(group[group["label"] == label], ["eps"])
         at_zero = start[
@@ -64,26 +64,7 @@ def _panels(records: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def _panel(axis: Axes, lines: pd.DataFrame, look: dict[str, Look]) -> None:
-    for name, line in lines.groupby("row", sort=False):
-        ordered, style = line.sort_values("eps"), look[str(name)]
-        known = np.isfinite(ordered["low"]) & np.isfinite(ordered["high"])
-        axis.plot(
-            ordered["eps"],
-            ordered["value"],
-            color=style.color,
-            marker=style.marker,
-            ls=style.line,
-            clip_on=False,
-        )
-        axis.vlines(
-            ordered["eps"][known],
-            ordered["low"][known],
-            ordered["high"][known],
-            color=style.color,
-            lw=0.7,
-            alpha=0.5,
-        )
+    draw_curves(axis, lines, "eps", look)
     axis.set_xlabel("size of the perturbation ε")
     axis.margins(x=0.02)
-    axis.set_xlim(left=0)
     axis.yaxis.set_major_formatter(percent)

@@ -9,14 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.curves import draw_curves, key
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import named, points
 from benchmark.report.style import GREY, Look, legend_below, looks, percent
 
 _ACROSS = 3
-_BANDS = 8
-"""Rows up to which intervals are drawn as bands; more would cover each other."""
+_MEASURE, _CONTROL = "accuracy", "random_accuracy"
+_LEAST_FIRST = "kar"
+"""The metric that keeps what others remove: its abscissa counts from the other end of the ranking."""
 
 
 def fidelity_curves(run: Run) -> dict[str, Figure]:
@@ -31,8 +33,8 @@ def _figure(run: Run) -> Figure | None:
     records = named(run.records)
     look = looks(records["row"].unique())
     curves = records[(records["family"] == "fidelity") & np.isfinite(records["at"])]
-    lines = points(curves[curves["measure"] == "accuracy"], ["label", "at"])
-    control = points(curves[curves["measure"] == "random_accuracy"], ["label", "at"])
+    lines = points(curves[curves["measure"] == _MEASURE], ["metric", "label", "at"])
+    control = points(curves[curves["measure"] == _CONTROL], ["metric", "label", "at"])
     labels = list(lines["label"].unique())
     if not labels:
         return None
@@ -49,7 +51,12 @@ def _figure(run: Run) -> Figure | None:
         axis.remove()
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy after retraining")
-    _legend(figure, {name: look[name] for name in names}, with_control=len(control) > 0)
+    _legend(
+        figure,
+        {name: look[name] for name in names},
+        f"{key(lines)}, refits included",
+        with_control=len(control) > 0,
+    )
     return figure
 
 
@@ -60,30 +67,15 @@ def _panel(
         spread = control.groupby("at")["value"].agg(["mean", "min", "max"]).sort_index()
         axis.fill_between(spread.index, spread["min"], spread["max"], color=GREY, alpha=0.15, lw=0)
         axis.plot(spread.index, spread["mean"], color=GREY, ls=(0, (3, 2)), lw=1.2, zorder=3)
-    rows = list(lines.groupby("row", sort=False))
-    for name, line in rows:
-        ordered, style = line.sort_values("at"), look[str(name)]
-        axis.plot(
-            ordered["at"],
-            ordered["value"],
-            color=style.color,
-            marker=style.marker,
-            ls=style.line,
-            ms=3.2,
-        )
-        if len(rows) <= _BANDS:
-            axis.fill_between(
-                ordered["at"], ordered["low"], ordered["high"], color=style.color, alpha=0.1, lw=0
-            )
+    draw_curves(axis, lines, "at", look)
     axis.set_title(label)
-    # KAR keeps what ROAR removes: its abscissa counts from the other end of the ranking
-    first = "least" if label.lower().startswith("kar") else "most"
+    first = "least" if (lines["metric"] == _LEAST_FIRST).any() else "most"
     axis.set_xlabel(f"pixels removed, {first} important first")
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter(percent)
 
 
-def _legend(figure: Figure, look: dict[str, Look], with_control: bool) -> None:
+def _legend(figure: Figure, look: dict[str, Look], title: str, with_control: bool) -> None:
     handles: list[Artist] = [
         Line2D([], [], color=one.color, marker=one.marker, ls=one.line, ms=3.2)
         for one in look.values()
@@ -92,4 +84,4 @@ def _legend(figure: Figure, look: dict[str, Look], with_control: bool) -> None:
     if with_control:
         handles.append(Line2D([], [], color=GREY, ls=(0, (3, 2)), lw=1.2))
         labels.append("random control")
-    legend_below(figure, handles, labels)
+    legend_below(figure, handles, labels, title)

@@ -59,7 +59,8 @@ def _by_attribution(run: Run) -> dict[str, dict[str, Arrays]]:
 
 def _figure(attribution: str, models: dict[str, Arrays]) -> Figure:
     names = list(models)
-    bands = [names[i : i + _ACROSS] for i in range(0, len(names), _ACROSS)]
+    wide = -(-len(names) // -(-len(names) // _ACROSS))  # 9 models are 5 and 4, not 8 and 1
+    bands = [names[i : i + wide] for i in range(0, len(names), wide)]
     # several bands show fewer images each, so that the figure stays about a page
     images = min(max(3, _ROWS // len(bands)), len(next(iter(models.values()))["images"]))
     across = 1 + max(len(band) for band in bands)

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmark.report.names import file_stem
 from benchmark.report.placing import Bar, place_labels
+from benchmark.report.pooling import held
 from benchmark.report.quantities import Quantity, clean_accuracy, interpretability, robust_accuracy
 from benchmark.report.read import Run
 from benchmark.report.series import named, points
@@ -21,7 +22,9 @@ from benchmark.report.style import GREY, Look, legend_below, looks, percent
 _DIRECT = 12
 """Rows up to which names stand beside their points; more go to a legend."""
 
-_KEY = "thin lines: 95% intervals  ·  faint: single seeds  ·  grey: Pareto front"
+_KEY = (
+    "thin lines: 95% intervals {held}  ·  faint: single seeds  ·  shaded: beyond the Pareto front"
+)
 
 
 def tradeoff(run: Run) -> dict[str, Figure]:
@@ -34,6 +37,15 @@ def pareto(xy: pd.DataFrame) -> pd.DataFrame:
     """The points that no other beats in both "x" and "y" (higher is better), from the highest y down."""
     ordered = xy.astype({"x": float, "y": float}).sort_values(["x", "y"], ascending=False)
     return ordered[ordered["y"] > ordered["y"].cummax().shift(fill_value=-np.inf)].iloc[::-1]
+
+
+def steps(both: pd.DataFrame, sign: float, axis: Axes) -> tuple[list[float], list[float]]:
+    """The Pareto front as the border of what is beaten, from the left edge of the panel to its worse end."""
+    front = pareto(both.assign(y=both["y"] * sign))
+    worst = axis.get_ylim()[0 if sign > 0 else 1]
+    x, y = list(front["x"]), list(front["y"] * sign)
+    corners_x = [axis.get_xlim()[0], *np.repeat(x, 2)]
+    return corners_x, [*np.repeat(y, 2), worst]
 
 
 def _figure(run: Run) -> Figure | None:
@@ -52,9 +64,13 @@ def _figure(run: Run) -> Figure | None:
     for axis, (x, both) in zip(axes, panels, strict=True):
         _panel(axis, x, y, both, look)
     axes[0].set_ylabel(y.title)
-    _name_points(
-        figure, list(axes), [both for _, both in panels], {name: look[name] for name in names}
-    )
+    data = [both for _, both in panels]
+    bars = [
+        [bar for point in _rows(both) for bar in _bars(point)]
+        + _segments(*steps(both, y.sign, axis))
+        for axis, both in zip(axes, data, strict=True)
+    ]
+    _name_points(figure, list(axes), data, bars, {name: look[name] for name in names})
     return figure
 
 
@@ -68,20 +84,10 @@ def _joined(x: Quantity, y: Quantity) -> pd.DataFrame:
 
 
 def _panel(axis: Axes, x: Quantity, y: Quantity, both: pd.DataFrame, look: dict[str, Look]) -> None:
-    front = pareto(both.assign(y=both["y"] * y.sign))
-    if len(front) > 1:
-        axis.plot(
-            front["x"],
-            front["y"] * y.sign,
-            color="#d4d4d4",
-            lw=2.5,
-            zorder=1,
-            solid_capstyle="round",
-        )
     for point in _rows(both):
         style = look[point.row]
         for bar in _bars(point):
-            axis.plot(*bar, color=style.color, lw=0.7, alpha=0.45, zorder=2)
+            axis.plot(*bar, color=style.color, lw=0.6, alpha=0.3, zorder=2)
         axis.plot(point.x, point.y, color=style.color, marker=style.marker, ms=6, ls="", zorder=4)
     seeds = _seeds(x, y)
     for name, line in seeds.groupby("row", sort=False):
@@ -96,10 +102,14 @@ def _panel(axis: Axes, x: Quantity, y: Quantity, both: pd.DataFrame, look: dict[
             lw=0,
             zorder=3,
         )
-    axis.set_xlim(_limits(both["x"], both["low_x"], both["high_x"], seeds["x"]))
-    axis.set_ylim(_limits(both["y"], both["low_y"], both["high_y"], seeds["y"]))
+    axis.set_xlim(_limits(both["x"], seeds["x"], x.bounds))
+    axis.set_ylim(_limits(both["y"], seeds["y"], y.bounds))
+    _shade_beyond(axis, *steps(both, y.sign, axis), y.sign)
     axis.set_xlabel(x.title)
-    axis.xaxis.set_major_locator(MaxNLocator(6))
+    low, high = x.bounds
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(*axis.get_xlim())
+    shown = axis.get_xlim()
+    axis.set_xticks([t for t in ticks if max(low, shown[0]) <= t <= min(high, shown[1])])
     axis.xaxis.set_major_formatter(percent)
 
 
@@ -117,6 +127,23 @@ def _rows(both: pd.DataFrame) -> list[Any]:
     return list(both.itertuples())
 
 
+def _shade_beyond(axis: Axes, x: list[float], y: list[float], sign: float) -> None:
+    """What no row reaches: behind the front, up to the panel's better corner."""
+    right, best = axis.get_xlim()[1], axis.get_ylim()[1 if sign > 0 else 0]
+    axis.fill([*x, right, right, x[0]], [*y, y[-1], best, best], color="#ededed", lw=0, zorder=0)
+    axis.plot(x, y, color="#7d7d7d", lw=1.1, zorder=1, solid_joinstyle="miter")
+
+
+def _segments(x: list[float], y: list[float]) -> list[Bar]:
+    return [[x[i : i + 2], y[i : i + 2]] for i in range(len(x) - 1)]
+
+
+def _key(data: list[pd.DataFrame]) -> str:
+    """What the signs mean, and what the intervals hold."""
+    seeds = pd.concat([both[name] for both in data for name in ("seeds_x", "seeds_y")])
+    return _KEY.format(held=held(seeds))
+
+
 def _bars(point: Any) -> list[Bar]:
     """The 95% intervals across and up as lines, none where there is no interval."""
     across = [[point.low_x, point.high_x], [point.y, point.y]]
@@ -124,32 +151,31 @@ def _bars(point: Any) -> list[Bar]:
     return [bar for bar in (across, up) if np.isfinite(bar).all()]
 
 
-def _limits(
-    means: pd.Series, low: pd.Series, high: pd.Series, seeds: pd.Series
-) -> tuple[float, float]:
-    """The points with a margin: a wide interval may leave the panel, the points must not crowd in its middle."""
+def _limits(means: pd.Series, seeds: pd.Series, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The points with a margin, hardly beyond the range; a wide interval leaves the panel, the points fill it."""
     first, last = min(means.min(), seeds.min()), max(means.max(), seeds.max())
-    reach = float((high - low).median()) / 2
-    margin = max(0.12 * (last - first), reach if np.isfinite(reach) else 0.0) or 0.05
-    return first - margin, last + margin
+    margin = 0.14 * (last - first) or 0.05
+    beyond = 0.3 * margin
+    return max(first - margin, bounds[0] - beyond), min(last + margin, bounds[1] + beyond)
 
 
 def _name_points(
-    figure: Figure, axes: list[Axes], data: list[pd.DataFrame], look: dict[str, Look]
+    figure: Figure,
+    axes: list[Axes],
+    data: list[pd.DataFrame],
+    bars: list[list[Bar]],
+    look: dict[str, Look],
 ) -> None:
     """Names beside the points of every panel where they fit, otherwise in a legend below."""
-    key = figure.supxlabel(_KEY, fontsize=6.5, color=GREY)
+    title = _key(data)
+    key = figure.supxlabel(title, fontsize=6.5, color=GREY)
     if len(look) <= _DIRECT and all(
-        place_labels(
-            axis,
-            [(p.x, p.y, look[p.row].name) for p in _rows(both)],
-            [end for p in _rows(both) for end in _bars(p)],
-        )
-        for axis, both in zip(axes, data, strict=True)
+        place_labels(axis, [(p.x, p.y, look[p.row].name) for p in _rows(both)], lines)
+        for axis, both, lines in zip(axes, data, bars, strict=True)
     ):
         return
     for text in [text for axis in axes for text in axis.texts]:
         text.remove()
     key.set_text("")
     handles = [Line2D([], [], color=o.color, marker=o.marker, ls="", ms=6) for o in look.values()]
-    legend_below(figure, handles, [one.name for one in look.values()], title=_KEY)
+    legend_below(figure, handles, [one.name for one in look.values()], title=title)

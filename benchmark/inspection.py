@@ -1,0 +1,50 @@
+"""A look at a model before it is measured: preflight checks, and saliency maps for the gallery."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark import keys
+from benchmark.cards import ROOT
+from benchmark.place import Place, dataset, prints
+from benchmark.plan import Training
+from benchmark.preflight import preflight
+from benchmark.suite import Gallery
+from benchmark.training import model
+from metrics.attribution import explain
+from metrics.case import predict
+from metrics.randomness import Draws
+
+
+def inspection_key(place: Place, training: Training, model_key: str, gallery: Gallery) -> str:
+    """What the verdict and the maps depend on."""
+    code = [ROOT / "benchmark/preflight.py", ROOT / "metrics/attribution.py"]
+    return keys.key(
+        model_key, prints(training.data, place.data).test, gallery.model_dump(),
+        [keys.code_version(path) for path in code], keys.environment(place.device),
+    )  # fmt: skip
+
+
+def inspect(place: Place, training: Training, model_key: str, key: str, gallery: Gallery) -> None:
+    """Preflight checks of a model, and its saliency maps of some test images."""
+    data = dataset(training.data, place.data)
+    subject = model(place, training, model_key)
+    test = data.test.to(place.device)
+    few = test[:16]
+    verdict = preflight(subject, few.x, few.y, len(data.classes))
+    shown = test[_spread(test.y, gallery.images)]
+    tensors = {"images": shown.x, "labels": shown.y}
+    if gallery.images and not (verdict["finite"] or verdict.get("classes", "")):
+        tensors["predicted"] = predict(subject, shown.x)
+        draws = Draws(training.seed, shown.ids)
+        for name in gallery.attributions:
+            maps = explain(subject, shown.x, draws, attribution=name)
+            tensors[f"map/{name}"] = maps.sum(1)  # signed, as Kim, Seo & Jeon show them
+    place.store.save("inspections", key, tensors, {"preflight": verdict})
+
+
+def _spread(y: Tensor, count: int) -> Tensor:
+    """The first images of each class, class by class in turn: indices of `count` images."""
+    turn = torch.stack([(y[:i] == label).sum() for i, label in enumerate(y)])
+    return (turn * len(y) + torch.arange(len(y), device=y.device)).argsort()[:count]

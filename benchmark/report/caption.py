@@ -1,0 +1,79 @@
+"""The caption of a table: what its numbers are, what the ± holds and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchmark.report.cells import Cell, Column
+from benchmark.report.names import PRETRAINED
+from benchmark.report.pooling import ENOUGH_SEEDS, limits
+
+
+def caption(
+    records: pd.DataFrame, columns: Sequence[Column], cells: Sequence[Cell], data: str = ""
+) -> str:
+    """Sentences that fit these cells; `data` says which images were used."""
+    known = [c for c in cells if c.seeds]
+    used = f"Data: {data}." if data else ""
+    if not known:
+        return f"No measure of this data set has a value. {used}".rstrip()
+    own = list(dict.fromkeys(records.loc[records["trainer"] != PRETRAINED, "model"]))
+    seeds = [c.seeds for c in known]
+    parts = [
+        f"Architecture: {own[0]}." if len(own) == 1 else "",
+        used,
+        f"Mean over {_span(seeds, 'seed')} and {_span([c.n for c in known if c.n], 'image')}.",
+        _interval(seeds),
+        "Measures that retrain several times have the spread of these refits in it too."
+        if any(column.family == "fidelity" for column in columns)
+        else "",
+        "Where the range of a measure ends nearer than its ±, so does the interval."
+        if any(_cut(c, column) for c, column in _pairs(cells, columns))
+        else "",
+        "Accuracies in %." if any(column.unit for column in columns) else "",
+        "Arrows point to the better direction; bold: the best of a column and all that is not clearly worse (whose "
+        "interval holds the best's mean), unless that is every row."
+        if any(column.direction for column in columns)
+        else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _interval(seeds: Sequence[int]) -> str:
+    """What the ± is. Two seeds say too little about a spread to put it into an interval."""
+    few = [count for count in seeds if count < ENOUGH_SEEDS]
+    if not few:
+        return "± is the 95% interval over images and seeds, to its farther end."
+    if len(few) < len(seeds):
+        return (
+            "± is the 95% interval over images and seeds, to its farther end; "
+            f"over images alone where there are fewer than {ENOUGH_SEEDS} seeds."
+        )
+    number = str(min(few)) if min(few) == max(few) else f"{min(few)} to {max(few)}"
+    what = "what another seed would change" if max(few) == 1 else "their spread"
+    return (
+        f"± is the 95% interval over images, to its farther end; seeds: {number}, "
+        f"{what} is not in it."
+    )
+
+
+def _pairs(cells: Sequence[Cell], columns: Sequence[Column]) -> list[tuple[Cell, Column]]:
+    """Cells come row by row."""
+    return [(cell, columns[i % len(columns)]) for i, cell in enumerate(cells)]
+
+
+def _cut(cell: Cell, column: Column) -> bool:
+    """Whether mean ± reach would name a value that the measure cannot take."""
+    reach = max(cell.mean - cell.low, cell.high - cell.mean)
+    low, high = limits(column.scope)
+    return bool(cell.mean + reach > high or cell.mean - reach < low)
+
+
+def _span(counts: Sequence[int], noun: str) -> str:
+    if not counts:
+        return f"an unknown number of {noun}s"
+    low, high = min(counts), max(counts)
+    number = str(low) if low == high else f"{low} to {high}"
+    return f"{number} {noun}" + ("" if high == 1 else "s")

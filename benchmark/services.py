@@ -1,0 +1,91 @@
+"""What the harness does for a metric: the verdict on adversarial examples, retraining, the image manifold.
+
+Each comes with the facts that its result depends on; a cell's key holds those of the services that its metric uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark import keys
+from benchmark.cards import ROOT
+from benchmark.datasets.base import Dataset, Split
+from benchmark.place import Place, dataset, prints
+from benchmark.plan import Training
+from benchmark.training import untrained
+from metrics.case import Manifold, Refit, predict
+from metrics.manifold._vae import VaeManifold, build_vae, fit_vae
+from metrics.randomness import Draws
+from trainers.base import Images
+from trainers.standard import standard
+
+_VAE = ROOT / "metrics/manifold/_vae.py"
+
+
+def facts(place: Place, training: Training, used: frozenset[str]) -> Any:
+    """What the services among `used` (names of fields of Case) depend on, beside the model and its test images."""
+    images = prints(training.data, place.data).fit
+    known = {
+        "grade": lambda: keys.code_version(ROOT / "benchmark/grading.py"),
+        "refit": lambda: [images, _reference_facts(training)],
+        "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
+        "train_x": lambda: images,
+    }
+    return {name: describe() for name, describe in known.items() if name in used}
+
+
+def refit(place: Place, training: Training, jobs: Iterable[Refit]) -> Tensor:
+    """Retrain the reference classifier on each, unless that was done before for the same images, recipe and seed.
+
+    Returns 0/1 correctness on the test images, shape (refits, n).
+    """
+    data = dataset(training.data, place.data)
+    known = [_reference_facts(training), keys.tensor(data.train.y), keys.tensor(data.test.y)]
+    known.append(keys.environment(place.device))
+
+    def correct(job: Refit) -> Tensor:
+        images = [keys.tensor(job.train_images), keys.tensor(job.test_images)]
+        retrain = partial(_retrain, place, data, training, job)
+        return place.store.once("refits", keys.key(known, images, job.seed), retrain)["correct"]
+
+    return torch.stack([correct(job) for job in jobs]).float().to(place.device)
+
+
+def _reference_facts(training: Training) -> Any:
+    network = keys.network_facts(training.reference.architecture, training.data.name)
+    return [training.reference, network, keys.code_version(ROOT / "trainers/standard.py")]
+
+
+def _retrain(place: Place, data: Dataset, training: Training, job: Refit) -> dict[str, Tensor]:
+    # seeds of their own: refit 0 must not begin where the model of seed 0 began
+    seed = Draws(job.seed, torch.arange(1)).fork("refit").seed % 2**31
+    train = data.train.to(place.device)
+    trained = standard(
+        untrained(data, training.data.name, training.reference, seed).to(place.device),
+        Images(job.train_images, train.y, train.ids),
+        Images(job.train_images[:0], train.y[:0], train.ids[:0]),
+        recipe=training.reference, threat=None, seed=seed,
+    )  # fmt: skip
+    return {"correct": predict(trained.model, job.test_images) == data.test.y.to(place.device)}
+
+
+def manifold(place: Place, data: Dataset, test: Split) -> Manifold:
+    """The data set's own manifold, or that of a VAE fitted once to its training images."""
+    if data.manifold is not None:
+        return data.manifold(test)
+    x = data.train.x.to(place.device)
+    key = keys.key(_manifold_code(data), keys.tensor(data.train.x), keys.environment(place.device))
+    weights = place.store.once("manifolds", key, lambda: fit_vae(x, seed=0).state_dict())
+    vae = build_vae(x[0]).to(place.device)
+    vae.load_state_dict(weights)
+    return VaeManifold.at(vae.eval().requires_grad_(False), test.x)
+
+
+def _manifold_code(data: Dataset) -> str:
+    own = ROOT / f"benchmark/datasets/{data.name.partition(':')[0]}.py"
+    return keys.code_version(own if data.manifold else _VAE)

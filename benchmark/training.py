@@ -1,0 +1,139 @@
+"""Models: trained here, or loaded from somebody's file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmark import keys
+from benchmark.datasets.base import Dataset, Split
+from benchmark.datasets.defaults import defaults
+from benchmark.errors import BenchError, IntegrityError
+from benchmark.models import checkpoint
+from benchmark.models.base import build
+from benchmark.models.spec import header, parse
+from benchmark.place import Place, dataset, prints
+from benchmark.plan import Training
+from benchmark.store import write_atomically
+from trainers.base import Diverged, Epoch, Images, OnEpoch, Trained
+from trainers.recipe import Recipe
+
+
+class TrainingFailed(BenchError):
+    """A training came to no model."""
+
+    status = 1
+
+
+def model_key(place: Place, training: Training, weights: Mapping[str, str]) -> str:
+    """What a trained model depends on, or which file a third party's is (`weights`: its sha256 by specification)."""
+    if training.trainer is None:
+        spec = parse(training.model)
+        # the weights say which file it is, wherever it lies
+        facts = replace(spec, text="", path=Path())
+        return keys.key(weights[training.model], facts, keys.network_code(spec.architecture))
+    assert training.recipe is not None
+    return keys.key(
+        prints(training.data, place.data).fit, keys.part_facts(training.trainer), training.recipe,
+        training.threat, training.selection, training.seed, keys.environment(place.device),
+        keys.network_facts(training.recipe.architecture, training.data.name),
+    )  # fmt: skip
+
+
+def train(place: Place, training: Training, key: str) -> None:
+    """Train a model and keep it with its log."""
+    data = dataset(training.data, place.data)
+    began = time.perf_counter()
+    trained = fit(data, training, place.device)
+    info = {
+        "label": training.label,
+        "seconds": round(time.perf_counter() - began, 3),
+        "kept": trained.kept,
+        "log": [dict(zip(Epoch._fields, epoch, strict=True)) for epoch in trained.log],
+    }
+    place.store.save("models", key, trained.model.state_dict(), info)
+
+
+def fit(
+    data: Dataset, training: Training, device: str, on_epoch: OnEpoch = lambda epoch: None
+) -> Trained:
+    """Train a model as the training says."""
+    assert training.trainer is not None
+    assert training.recipe is not None
+    trainer = training.trainer.card.load()
+    trained: Trained = trainer(
+        untrained(data, training.data.name, training.recipe, training.seed).to(device),
+        _images(data.train, device),
+        _images(data.validation, device),
+        recipe=training.recipe,
+        threat=training.threat,
+        selection=training.selection,
+        seed=training.seed,
+        on_epoch=on_epoch,
+        **dict(training.trainer.settings),
+    )
+    return trained
+
+
+def untrained(data: Dataset, name: str, recipe: Recipe, seed: int) -> nn.Module:
+    """The recipe's architecture for a data set, initialised by the seed."""
+    facts = defaults(name)
+    channels, size, _ = data.shape
+    return build(
+        recipe.architecture, channels=channels, classes=len(data.classes), size=size,
+        activation=recipe.activation, mean=facts.mean, std=facts.std, seed=seed,
+    )  # fmt: skip
+
+
+def train_to_file(
+    training: Training, file: Path, root: Path | None, device: str, on_epoch: OnEpoch
+) -> str:
+    """Train a model, keep its weights as safetensors, and return the specification that loads it again."""
+    recipe, facts = training.recipe, defaults(training.data.name)
+    assert recipe is not None
+    if not os.access(file.absolute().parent, os.W_OK):
+        raise BenchError(f"cannot write {file}: its folder is not there or is read-only")
+    try:
+        trained = fit(dataset(training.data, root), training, device, on_epoch)
+    except Diverged as error:
+        raise TrainingFailed(f"{training.label}: {error}") from None
+    net = {
+        name.removeprefix("net."): value.cpu().contiguous()
+        for name, value in trained.model.state_dict().items()
+        if name.startswith("net.")  # the normalisation stands in the header
+    }
+    head = header(recipe.architecture, facts.mean, facts.std, recipe.activation)
+    write_atomically(file, lambda path: save_file(net, path, head))
+    return f"file:{file}"
+
+
+def model(place: Place, training: Training, key: str) -> nn.Module:
+    """The trained or third-party model, in eval mode and frozen; IntegrityError if its file is not what `key` says."""
+    data = dataset(training.data, place.data)
+    if training.trainer is None:
+        found = third_party(training.model, data)
+        if model_key(place, training, {training.model: found.sha256}) != key:
+            raise IntegrityError(f"{training.model}: the file has changed since the run began")
+        loaded: nn.Module = found.model
+    else:
+        assert training.recipe is not None
+        loaded = untrained(data, training.data.name, training.recipe, training.seed)
+        loaded.load_state_dict(place.store.load("models", key)[0])
+    return loaded.to(place.device).eval().requires_grad_(False)
+
+
+def third_party(text: str, data: Dataset) -> checkpoint.Loaded:
+    """A third party's model for the images of a data set."""
+    channels, size, _ = data.shape
+    return checkpoint.load(parse(text), channels=channels, classes=len(data.classes), size=size)
+
+
+def _images(split: Split, device: str) -> Images:
+    moved = split.to(device)
+    return Images(moved.x, moved.y, moved.ids)

@@ -1,0 +1,174 @@
+"""Nothing stale, nothing leaked: what a result depends on is in its key, and every image is where it belongs."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark import keys, ledger, records, services, suite, training
+from benchmark.cards import Card
+from benchmark.measuring import case, cell_key
+from benchmark.place import Place, dataset, prints
+from benchmark.plan import Cell, DataSpec, Part, plan
+from benchmark.store import Store
+from benchmark.training import model_key
+from metrics.case import Refit
+from metrics.threat import L2, Linf
+from trainers.base import Trained
+
+DATA = DataSpec("digits", 150, 30)
+USUAL = Linf(0.1)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path, None, "cpu")
+
+
+def made(**changes):
+    """The second training of smoke (PGD-AT), changed."""
+    first = plan(suite.changed(suite.read("smoke"), trainers=["pgd_at"])).trainings[0]
+    return dataclasses.replace(first, data=DATA, **changes)
+
+
+OTHER = {
+    "architecture": "mlp", "activation": "gelu", "epochs": 7, "batch_size": 9, "optimiser": "sgd", "lr": 0.01,
+    "weight_decay": 0.1, "schedule": "constant", "augment": "crop_flip", "keep": "last",
+}  # fmt: skip
+
+
+def test_every_field_of_a_training_is_in_its_models_key(place):
+    base = made()
+    changed = [
+        made(seed=1), made(threat=L2(1.0)), made(threat=Linf(0.2)), made(selection=Linf(0.3)),
+        dataclasses.replace(base, data=DataSpec("digits", 140, 30)),
+        dataclasses.replace(base, data=DataSpec("planted", 150, 30)),
+        made(trainer=Part("trainers", "trades", ())), made(trainer=Part("trainers", "pgd_at", (("steps", 6),))),
+        *(made(recipe=dataclasses.replace(base.recipe, **{field: value})) for field, value in OTHER.items()),
+    ]  # fmt: skip
+    assert set(OTHER) == {field.name for field in dataclasses.fields(base.recipe)}
+    found = [model_key(place, one, {}) for one in (base, *changed)]
+    assert len(set(found)) == len(found)
+    cuda = Place(place.folder, None, "cuda:0")
+    assert model_key(cuda, base, {}) != found[0]
+    # what a model does not depend on: its test images, its place in the tables, the retrained classifier
+    same = [
+        dataclasses.replace(base, data=DataSpec("digits", 150, 40)), made(label="x"),
+        made(reference=dataclasses.replace(base.reference, epochs=99)),
+    ]  # fmt: skip
+    assert {model_key(place, one, {}) for one in same} == {found[0]}
+
+
+def test_the_normalisation_is_in_a_models_key(place, monkeypatch):
+    before = model_key(place, made(), {})
+    facts = keys.defaults("digits")
+    monkeypatch.setattr(keys, "defaults", lambda name: dataclasses.replace(facts, mean=(0.9,)))
+    assert model_key(place, made(), {}) != before
+
+
+def test_every_field_of_a_cell_is_in_its_key(place):
+    def cell(metric="pgd", settings=(), threat=USUAL, **changes):
+        return Cell(made(**changes), Part("metrics", metric, settings), threat)
+
+    base, model = cell(), "model"
+    changed = [
+        cell(settings=(("steps", 7),)), cell("fgsm"), cell(threat=Linf(0.2)), cell(threat=L2(0.1)), cell(seed=1),
+    ]  # fmt: skip
+    found = [cell_key(place, one, model) for one in (base, *changed)]
+    found.append(cell_key(place, base, "another model"))
+    fewer = dataclasses.replace(
+        base, training=dataclasses.replace(base.training, data=DataSpec("digits", 150, 20))
+    )
+    found.append(cell_key(place, fewer, model))
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize(("metric", "used"), [("pgd", False), ("roar", True)])
+def test_the_retrained_classifier_is_in_the_key_of_what_retrains_it(place, metric, used):
+    base = made()
+    other = dataclasses.replace(base, reference=dataclasses.replace(base.reference, epochs=99))
+    fewer = dataclasses.replace(base, data=DataSpec("digits", 140, 30))
+    for change in (other, fewer):
+        pair = [
+            cell_key(place, Cell(t, Part("metrics", metric, ()), Linf(0.1)), "m")
+            for t in (base, change)
+        ]
+        assert (pair[0] != pair[1]) == used
+
+
+def test_training_measuring_and_retraining_see_the_images_that_are_theirs(place, monkeypatch):
+    data, seen = dataset(DATA, None), []
+
+    def spy(model, train, validation, /, **settings):
+        seen.append((train, validation))
+        return Trained(model.eval(), [], 0)
+
+    monkeypatch.setattr(Card, "load", lambda self: spy)
+    trained = training.fit(data, made(), "cpu")
+    place.store.save("models", "k", trained.model.state_dict(), {})
+    monkeypatch.setattr(services, "standard", spy)
+    given = case(place, Cell(made(), Part("metrics", "roar", ()), None), "k")
+    given.refit([Refit(data.train.x / 2, data.test.x / 3, seed) for seed in (0, 1)])
+
+    (train, validation), *refits = seen
+    assert torch.equal(train.x, data.train.x)
+    assert torch.equal(train.y, data.train.y)
+    assert torch.equal(validation.ids, data.validation.ids)
+    for images, nothing in refits:
+        assert torch.equal(images.x, data.train.x / 2)
+        assert torch.equal(images.y, data.train.y)
+        assert len(nothing.y) == 0
+    assert torch.equal(given.x, data.test.x)
+    assert torch.equal(given.y, data.test.y)
+    assert torch.equal(given.train_x, data.train.x)
+    ids = [set(split.ids.tolist()) for split in (data.train, data.validation, data.test)]
+    assert len(ids[0] | ids[1] | ids[2]) == sum(map(len, ids))
+
+
+def test_retrainings_differ_by_seed_and_from_the_model_of_that_seed(place, monkeypatch):
+    data, starts = dataset(DATA, None), []
+
+    def spy(model: nn.Module, *images, seed, **settings):
+        starts.append((seed, next(model.parameters()).detach().clone()))
+        return Trained(model.eval(), [], 0)
+
+    monkeypatch.setattr(services, "standard", spy)
+    jobs = [Refit(data.train.x, data.test.x, seed) for seed in (0, 1, 0)]
+    services.refit(place, made(), jobs)
+    assert len(starts) == 2, "the same retraining is done once"
+    own = next(training.untrained(data, "digits", made().reference, 0).parameters())
+    assert starts[0][0] != starts[1][0]
+    assert not any(torch.equal(weights, own) for _, weights in starts)
+    assert not torch.equal(starts[0][1], starts[1][1])
+
+
+def test_more_test_images_keep_the_models(place):
+    """`--limit` is about measuring: it must not retrain anything."""
+    few, more = DataSpec("digits", 150, 20), DataSpec("digits", 150, 25)
+    assert prints(few, None).fit == prints(more, None).fit
+    assert prints(few, None).test != prints(more, None).test
+
+
+def test_records_are_written_when_they_are_not_what_the_cells_say(tmp_path):
+    """Also after a kill between the last cell and the records."""
+    store = Store(tmp_path)
+    line = ledger.Entry(
+        "digits", "mlp", "standard", "", False, 0, "", "gini", "sharpness", "Gini", "",
+        {"gini": "higher"}, {"gini": "0..1"}, "f", "m", "i", "k",
+    )  # fmt: skip
+    store.save("images", "f", {"ids": torch.arange(3), "labels": torch.zeros(3)}, {})
+    ledger.write(tmp_path, ledger.amended(None, "s", (line,), tmp_path))
+    assert records.refresh(tmp_path)
+    assert len((tmp_path / "records.csv").read_text().splitlines()) == 1
+    store.save("cells", "k", {"gini": torch.tensor([0.1, 0.2, 0.3])}, {"reason": ""})
+    assert records.refresh(tmp_path)
+    assert "0.2" in (tmp_path / "records.csv").read_text()
+    assert not records.refresh(tmp_path)
+    (tmp_path / "records.parquet").unlink()
+    assert records.refresh(tmp_path)
+    store.save("inspections", "i", {}, {"preflight": {"finite": ""}})
+    assert records.refresh(tmp_path)
+    assert "preflight" in (tmp_path / "records.csv").read_text()
+    assert json.loads((tmp_path / "gallery/index.json").read_text())[0]["trainer"] == "standard"
