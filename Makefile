@@ -30,8 +30,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # the committed results that the README shows, and the README's table from them
 reference: $(INSTALLED)
+	test -f results/reference/quick/plan.json || rm -rf results/reference/quick
 	$(BIN)/bench run --suite quick --out results/reference/quick
 	$(BIN)/python -m benchmark.report.readme results/reference/quick README.md
+	$(BIN)/python -m benchmark.costs results/reference/quick
 
 clean:
 	rm -rf .venv dist
