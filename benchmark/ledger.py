@@ -100,7 +100,9 @@ def read(folder: Path) -> Ledger | None:
         entries = tuple(Entry(**line) for line in content["entries"])
         return Ledger(content["suite"], entries, content["failures"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not a run's plan ({error})") from None
+        raise StoreError(
+            f"{path} is not a run's plan as this version writes it ({error}); give another --out"
+        ) from None
 
 
 def write(folder: Path, ledger: Ledger) -> None:

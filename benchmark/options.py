@@ -1,0 +1,74 @@
+"""The options that commands share, with their help."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Listing(str, Enum):
+    """What `bench list` lists."""
+
+    trainers = "trainers"
+    metrics = "metrics"
+    attributions = "attributions"
+    attacks = "attacks"
+    datasets = "datasets"
+    models = "models"
+    suites = "suites"
+
+
+Suite = Annotated[
+    str, typer.Option("--suite", "-s", help="A suite's name, or the path of a .toml file.")
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option("--dataset", "-d", help="Another data set than the suite's; also folder:PATH."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A third-party model, file:PATH@ARCHITECTURE[?mean=..&std=..]; repeatable.",
+    ),
+]
+Trainers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trainer", "-t",
+        help="A name: only this trainer. A .py file: your own, beside the others. Repeatable.",
+    ),
+]  # fmt: skip
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        help="A name: only this metric. A .py file: your own, beside the others. Repeatable.",
+    ),
+]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds instead of the suite's: 0,1,2.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Use the first N test images only.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", envvar="BENCH_DATA", help="Root of downloaded data sets, in torchvision's layout."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-w", min=1, help="Worker processes: one per core by default, one on a GPU."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run's folder; results/SUITE by default.")
+]
+Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
