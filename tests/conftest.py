@@ -1,8 +1,13 @@
 """Fixtures for all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# one thread a process, as the harness's workers have: two test processes of two threads each would only get in each
+# other's way, and sums of floats do not depend on the machine's cores
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

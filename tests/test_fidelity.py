@@ -38,10 +38,10 @@ class Stub:
 
 def arbitrary(refit: Refit) -> Tensor:
     """Depends on image, mask and seed in no simple way."""
-    number = (refit.test_images.flatten(1) * torch.arange(1, refit.test_images[0].numel() + 1)).sum(
-        1
-    )
-    return ((number * (7 + refit.seed)).frac() > 0.4).float()
+    # whole numbers: the last bits of a float differ between machines
+    pixels = (100 * refit.test_images.flatten(1)).round().long()
+    number = (pixels * torch.arange(1, pixels.shape[1] + 1)).sum(1)
+    return (number * (7 + refit.seed) % 97 > 38).float()
 
 
 @pytest.fixture
