@@ -46,8 +46,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Start with: bench run --suite smoke",
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
 
 
 def main() -> None:
@@ -161,11 +161,14 @@ def run(
         err.print(
             f"[red]failed[/] {escape(title)}: {escape(reason)}", highlight=False, soft_wrap=True
         )
+    for line in result.damaged:
+        err.print(f"[red]damaged[/] {escape(line)}", highlight=False)
     for line in result.unfit:
         err.print(f"[yellow]preflight[/] {escape(line)}", highlight=False, soft_wrap=True)
     if result.dropped:
         err.print(
-            f"{result.dropped} cells measured on other images left the tables; their results stay in the store."
+            f"{result.dropped} cells of earlier commands (other images, recipe or code) left the tables; "
+            "their results stay in the store."
         )
     if not result.computed and not result.failed:
         err.print("Nothing to do: every cell of this plan was done before.")

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
+import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,21 +85,42 @@ def _here(jobs: Sequence[Job]) -> Iterator[Outcome]:
 
 def _attempt(job: Job) -> Outcome:
     began = time.perf_counter()
+    error = None
     try:
-        job.call(*job.arguments)
-    except Exception as error:
-        return Outcome(job, _failure(error), time.perf_counter() - began)
-    return Outcome(job, None, time.perf_counter() - began)
+        _clean_slate(job)
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            job.call(*job.arguments)
+    except KeyboardInterrupt as interrupt:
+        if multiprocessing.parent_process() is None:
+            raise
+        error = _failure(interrupt)  # the user's goes to the parent; this one came from the job
+    except (Exception, SystemExit) as problem:
+        error = _failure(problem)
+    return Outcome(job, error, time.perf_counter() - began)
 
 
-def _failure(error: Exception) -> Failure:
-    text = " ".join(str(error).split())
+def _clean_slate(job: Job) -> None:
+    """Global state as in a new process: a method that leans on it repeats, and harms no other."""
+    import numpy as np
+    import torch
+
+    seed = zlib.crc32(job.name.encode())
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def _failure(error: BaseException) -> Failure:
+    try:
+        text = " ".join(str(error).split())
+        trace = "".join(traceback.format_exception(error))
+    except Exception:
+        text, trace = "(its message cannot be shown)", ""
     ours = type(error).__module__.partition(".")[0] in ("benchmark", "trainers", "metrics")
-    return Failure(
-        text if ours and text else f"{type(error).__name__}: {text}",
-        isinstance(error, IntegrityError),
-        "".join(traceback.format_exception(error)),
-    )
+    reason = text if ours and text else f"{type(error).__name__}: {text}"
+    return Failure(reason, isinstance(error, IntegrityError), trace)
 
 
 def _blocked(job: Job, failed: Mapping[str, Failure]) -> Outcome | None:
@@ -155,7 +180,7 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
                     else:
                         queue.submit(job, pool)
                 for future in wait(queue.running, return_when=FIRST_COMPLETED).done:
-                    outcome = future.result()
+                    outcome = _outcome(future, queue.running[future])
                     del queue.running[future]
                     yield queue.ended(outcome)
             except BrokenProcessPool:
@@ -171,6 +196,15 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
                     queue.suspects += lost
     finally:
         _stop(pool)
+
+
+def _outcome(future: Future[Outcome], job: Job) -> Outcome:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise
+    except Exception as error:  # the job or its outcome did not survive the way between processes
+        return Outcome(job, _failure(error), 0.0)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

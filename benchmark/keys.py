@@ -109,15 +109,17 @@ def _imports(path: Path) -> Iterator[Path]:
 
 
 def _found(name: str, importer: Path) -> Iterator[Path]:
-    """The file of a module: one of ours, or one beside a user's file or in its package."""
-    own = importer.is_relative_to(ROOT)
+    """The files of a module and of its packages: ours, or beside a user's file or in its package."""
+    own = any(importer.is_relative_to(ROOT / room) for room in ("benchmark", "trainers", "metrics"))
     if own and not name.startswith(_METHODS):
         return
-    roots = [ROOT] if own or name.startswith(_METHODS) else list(importer.parents)[:3]
+    roots = [ROOT] if name.startswith(_METHODS) else list(importer.parents)[:3]
+    parts = name.split(".")
     for root in roots:
-        file = root.joinpath(*name.split(".")).with_suffix(".py")
-        if file.is_file():
-            yield file
+        files = [root.joinpath(*parts).with_suffix(".py")]
+        files += [root.joinpath(*parts[:i], "__init__.py") for i in range(1, len(parts) + 1)]
+        if there := [file for file in files if file.is_file()]:
+            yield from there
             return
 
 

@@ -37,6 +37,12 @@ class Entry:
     """Measure -> its range as the card says."""
     images: str
     """Fingerprint of the test images."""
+    fit: str
+    """Fingerprint of the training images, "" for a third-party model."""
+    experiment: str
+    """What the training is, whatever its seed."""
+    method: str
+    """What the metric is, whatever the model."""
     model_key: str
     inspection_key: str
     key: str
@@ -50,8 +56,8 @@ class Entry:
         )  # fmt: skip
 
 
-def entry(cell: Cell, images: str, model_key: str, inspection_key: str, key: str) -> Entry:
-    """The ledger's line for a cell."""
+def entry(cell: Cell, **facts: str) -> Entry:
+    """The ledger's line for a cell; `facts` are the fingerprints and keys."""
     training, metric = cell.training, cell.metric.card
     return Entry(
         dataset=training.data.name,
@@ -67,10 +73,7 @@ def entry(cell: Cell, images: str, model_key: str, inspection_key: str, key: str
         params=str(cell.metric),
         directions={m.name: m.direction if m.direction != "none" else "" for m in metric.measures},
         ranges={m.name: m.range for m in metric.measures},
-        images=images,
-        model_key=model_key,
-        inspection_key=inspection_key,
-        key=key,
+        **facts,
     )
 
 
@@ -119,17 +122,31 @@ def write(folder: Path, ledger: Ledger) -> None:
 def amended(old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path) -> Ledger:
     """The ledger with the cells of a command added; StoreError if the folder is another suite's.
 
-    Cells of the same data set that were measured on other test images leave the ledger: rows of one table must be about
-    the same images. Their results stay in the store.
+    Seeds, models and metrics add up; what is another experiment does not. So cells leave the ledger whose data set has
+    other images now, whose training has another recipe or code, or whose metric has. Their results stay in the store.
     """
     if old is not None and old.suite != suite:
         raise StoreError(
             f"{folder} holds results of suite {old.suite!r}, not of {suite!r}; give another folder with --out"
         )
-    images = {entry.dataset: entry.images for entry in new}
-    kept = [e for e in (old.entries if old else ()) if images.get(e.dataset, e.images) == e.images]
+    now = {scope: fact for line in new for scope, fact in _scopes(line)}
+    kept = [
+        line
+        for line in (old.entries if old else ())
+        if all(now.get(scope, fact) == fact for scope, fact in _scopes(line))
+    ]
     lines = {entry.identity: entry for entry in (*kept, *new)}
     return Ledger(suite, tuple(lines.values()), old.failures if old else {})
+
+
+def _scopes(line: Entry) -> list[tuple[tuple[str, ...], str]]:
+    """(what a fact must be the same for, the fact)."""
+    scopes = [
+        (("images", line.dataset), line.images),
+        (("training", line.dataset, line.model, line.trainer), line.experiment),
+        (("metric", line.dataset, line.metric, line.params, line.threat), line.method),
+    ]
+    return [*scopes, (("fit", line.dataset), line.fit)] if line.fit else scopes
 
 
 def digest(ledger: Ledger, store: Store) -> str:

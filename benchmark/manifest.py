@@ -72,8 +72,10 @@ class Log:
     started: str = field(default_factory=now)
 
     def write(self, plan: Plan, data: Dataset, outcomes: Sequence[Outcome]) -> None:
-        """Add this invocation to the manifest."""
+        """Put this invocation into the manifest, at its start and again at its end."""
         old = read(self.folder)
+        me = (self.command, self.started)
+        earlier = [i for i in old.get("invocations", []) if (i["command"], i["started"]) != me]
         seconds = {o.job.name: round(o.seconds, 3) for o in outcomes if o.error is None}
         sizes = {
             "train": len(data.train),
@@ -85,7 +87,7 @@ class Log:
             "suite": plan.suite.name,
             "started": old.get("started", self.started),
             "data": {**old.get("data", {}), data.name: facts},
-            "invocations": [*old.get("invocations", []), self._invocation(plan, len(seconds), len(outcomes))],
+            "invocations": [*earlier, self._invocation(plan, len(seconds), len(outcomes))],
             "seconds": {**old.get("seconds", {}), **seconds},
         }  # fmt: skip
         write_json(self.folder / "manifest.json", content)

@@ -19,13 +19,17 @@ from metrics.randomness import Draws
 
 
 def cell_key(place: Place, cell: Cell, model_key: str) -> str:
-    """What the scores depend on: model, images, metric, threat, seed, and the services that the metric uses."""
-    training = cell.training
+    """What the scores depend on: model, test images, threat, seed and method."""
+    images = prints(cell.training.data, place.data).test
+    return keys.key(model_key, images, cell.threat, cell.training.seed, method(place, cell))
+
+
+def method(place: Place, cell: Cell) -> str:
+    """What a metric depends on apart from the model: its code and settings, and the services that it uses."""
     used = frozenset(keys.attributes(cell.metric.card.path))
     return keys.key(
-        model_key, prints(training.data, place.data).test, keys.part_facts(cell.metric),
-        cell.threat, training.seed, keys.environment(place.device),
-        services.facts(place, training, used),
+        keys.part_facts(cell.metric), keys.environment(place.device),
+        services.facts(place, cell.training, used),
     )  # fmt: skip
 
 
@@ -62,7 +66,22 @@ def checked(cell: Cell, scores: Scores, n: int) -> dict[str, Tensor]:
             raise ValueError(
                 f"{name}: {key} is {came}; one number per image is a tensor ({n},) or (refits, {n})"
             )
+        _check_range(f"{name}: {key}", values, known[measure_name].range)
     return {key: values.to(torch.float32) for key, values in scores.items()}
+
+
+def _check_range(what: str, values: Tensor, written: str) -> None:
+    """NaN means "no score for this image"; anything else must be finite and in the range of the card."""
+    seen = values[~values.isnan()].double()
+    low, _, high = written.partition("..")
+    lowest = float(low) if _is_number(low) else -math.inf
+    highest = float(high) if _is_number(high) else math.inf
+    if not bool(
+        seen.isfinite().all() & (seen >= lowest - 1e-3).all() & (seen <= highest + 1e-3).all()
+    ):
+        raise ValueError(
+            f"{what} runs from {seen.min():g} to {seen.max():g}; its card says {written}"
+        )
 
 
 def _is_number(text: str) -> bool:
@@ -77,7 +96,9 @@ def case(place: Place, cell: Cell, model_key: str) -> Case:
     training = cell.training
     data = dataset(training.data, place.data)
     subject = model(place, training, model_key)
+    # copies: what a metric does to its images in place must not reach the next one, nor the verdict
     test, fitted = data.test.to(place.device), data.train.to(place.device)
+    x, train_x = test.x.clone(), fitted.x.clone()
 
     def verdict(adversarial: Tensor) -> Scores:
         if cell.threat is None:
@@ -85,8 +106,8 @@ def case(place: Place, cell: Cell, model_key: str) -> Case:
         return grade(subject, test.x, test.y, cell.threat, adversarial)
 
     return Case(
-        model=subject, x=test.x, y=test.y, draws=Draws(training.seed, test.ids),
-        train_x=fitted.x, train_draws=Draws(training.seed, fitted.ids),
+        model=subject, x=x, y=test.y.clone(), draws=Draws(training.seed, test.ids),
+        train_x=train_x, train_draws=Draws(training.seed, fitted.ids),
         threat=cell.threat, classes=len(data.classes), grade=verdict,
         refit=partial(services.refit, place, training),
         manifold=partial(services.manifold, place, data, test),

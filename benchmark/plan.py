@@ -262,7 +262,9 @@ class _Planner:
         usual = {p.name: p.default for p in part.card.parameters}
         given = usual | dict(part.settings)
         usual |= self.facts.trainers.get(part.reference, {})
-        shown = {k: v for k, v in given.items() if v != usual[k]} | dict(recipe)
+        shown = {k: v for k, v in given.items() if v != usual[k]}
+        # a row names its architecture anyway
+        shown |= {k: v for k, v in recipe.items() if k != "architecture"}
         details = [str(level)] if level else []
         details += [f"{key}={value}" for key, value in shown.items()]
         name = part.card.label(dict(part.settings))

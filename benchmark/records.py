@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,6 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark import ledger
+from benchmark.errors import IntegrityError
+from benchmark.keys import key
 from benchmark.ledger import Entry, Ledger
 from benchmark.statistics import MISSING, Estimate, estimate
 from benchmark.store import Store, StoreError, write_atomically, write_json
@@ -67,27 +70,34 @@ COLUMNS = [field.name for field in fields(Record)]
 
 
 def refresh(folder: Path) -> bool:
-    """Write records.csv, records.parquet and samples.parquet if the folder's cells say something else by now.
+    """Write the records, the samples and the gallery's index unless they are what the folder's cells say already.
 
     Returns whether they were written. StoreError if the folder holds no run.
     """
     book, store = ledger.read(folder), Store(folder)
     if book is None:
         raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
-    state = ledger.digest(book, store)
+    names = ("records.csv", "records.parquet", "samples.parquet", "gallery/index.json")
+    paths = [folder / name for name in names]
     mark = folder / "store" / "records.digest"
-    paths = [folder / name for name in ("records.csv", "records.parquet", "samples.parquet")]
-    fresh = mark.is_file() and mark.read_text(encoding="utf-8") == state
-    if fresh and all(path.is_file() for path in paths):
+    state = key(ledger.digest(book, store), COLUMNS)
+    if mark.is_file() and mark.read_text(encoding="utf-8") == _mark(state, paths):
         return False
     records, samples = collect(folder, book)
     write_atomically(paths[0], lambda path: records.to_csv(path, index=False))
     write_atomically(paths[1], lambda path: records.to_parquet(path, index=False))
     write_atomically(paths[2], lambda path: samples.to_parquet(path, index=False))
-    write_json(folder / "gallery" / "index.json", _gallery(folder, book))
+    write_json(paths[3], _gallery(folder, book))
     # last: a run killed before this point writes them again
-    write_atomically(mark, lambda path: path.write_text(state, encoding="utf-8"))
+    written = _mark(state, paths)
+    write_atomically(mark, lambda path: path.write_text(written, encoding="utf-8"))
     return True
+
+
+def _mark(state: str, paths: list[Path]) -> str:
+    """What was written from what: the state of the cells and the digests of the files."""
+    found = [hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in paths]
+    return key(state, found)
 
 
 def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -102,9 +112,12 @@ def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
             rows += _preflight(store, entry, book.failures.get(entry.inspection_key, ""))
         state = book.state(store, entry)
         if state == "done":
-            scores, info = store.arrays("cells", entry.key)
-            rows += _rows(entry, scores, info["reason"])
-            samples += _samples(entry, scores, store)
+            try:
+                scores, info = store.arrays("cells", entry.key)
+                samples += _samples(entry, scores, store)
+                rows += _rows(entry, scores, info["reason"])
+            except IntegrityError as error:
+                rows.append(_missing(entry, str(error)))
         elif state == "failed":
             rows.append(_missing(entry, book.failures[entry.key]))
     records = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS)
@@ -157,7 +170,10 @@ def _missing(entry: Entry, reason: str) -> Record:
 def _preflight(store: Store, entry: Entry, failure: str) -> list[Record]:
     """One row per check: 1 passed, 0 not, with the remedy."""
     if store.has("inspections", entry.inspection_key):
-        verdict = store.info("inspections", entry.inspection_key)["preflight"]
+        try:
+            verdict = store.info("inspections", entry.inspection_key)["preflight"]
+        except IntegrityError as error:
+            verdict = {"inspection": str(error)}
     elif failure:
         verdict = {"inspection": failure}
     else:

@@ -11,11 +11,11 @@ from benchmark.errors import IntegrityError
 from benchmark.executors import Job, Outcome, execute
 from benchmark.inspection import inspect, inspection_key
 from benchmark.ledger import Entry, Ledger
-from benchmark.measuring import cell_key, measure
+from benchmark.measuring import cell_key, measure, method
 from benchmark.place import Place, dataset, prints
 from benchmark.plan import Part, Plan
 from benchmark.store import Store, locked
-from benchmark.training import model_key, third_party, train
+from benchmark.training import experiment, model_key, third_party, train
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Result:
     """Cells of earlier commands that were measured on other images and left the tables."""
     failed: tuple[tuple[str, str], ...]
     """(title, reason) of jobs that failed."""
-    damaged: bool
-    """A stored file was not what had been written."""
+    damaged: tuple[str, ...]
+    """Stored files that are not what had been written."""
     unfit: tuple[str, ...]
     """"model: check: remedy" of preflight checks that did not pass."""
 
@@ -60,18 +60,21 @@ def run(
         t.model: third_party(t.model, data).sha256 for t in plan.trainings if t.trainer is None
     }
     _import_own(plan)
-    old = ledger.read(place.folder)
+    ledger.amended(ledger.read(place.folder), plan.suite.name, (), place.folder)
     entries, jobs = _jobs(plan, place, weights)
-    book = ledger.amended(old, plan.suite.name, entries, place.folder)
     with locked(place.folder):
         store = place.store
         store.discard_unfinished()
+        old = ledger.read(place.folder)
+        book = ledger.amended(old, plan.suite.name, entries, place.folder)
         ledger.write(place.folder, book)
         if not store.has("images", prints(plan.data, place.data).test):
             facts = {"ids": data.test.ids, "labels": data.test.y}
             store.save("images", prints(plan.data, place.data).test, facts, {})
         waiting = [job for job in jobs if not store.has(*_result(job))]
         log = manifest.Log(place.folder, words, workers, place.device)
+        if waiting or not manifest.read(place.folder):
+            log.write(plan, data, [])
         watch = begin(waiting)
         outcomes: list[Outcome] = []
         try:
@@ -83,12 +86,24 @@ def run(
             store.discard_locks()
             book = _cleared(book, store)
             ledger.write(place.folder, book)
-            if waiting:
+            if outcomes:
                 log.write(plan, data, outcomes)
             records.refresh(place.folder)
+        damaged = _damaged(store, [job for job in jobs if job not in waiting])
     kept = {entry.identity for entry in book.entries}
     dropped = sum(entry.identity not in kept for entry in old.entries) if old else 0
-    return _summary(place.folder, book, outcomes, dropped)
+    return _summary(store, entries, outcomes, dropped, damaged)
+
+
+def _damaged(store: Store, jobs: list[Job]) -> tuple[str, ...]:
+    """What is wrong with results that were there before."""
+    found = []
+    for job in jobs:
+        try:
+            store.info(*_result(job))
+        except IntegrityError as error:
+            found.append(str(error))
+    return tuple(found)
 
 
 def _import_own(plan: Plan) -> None:
@@ -110,7 +125,8 @@ def _jobs(
     def add(job: Job) -> None:
         jobs.setdefault(job.name, job)
 
-    images, gallery = prints(plan.data, place.data).test, plan.suite.gallery
+    known, gallery = prints(plan.data, place.data), plan.suite.gallery
+    images, fit = known.test, known.fit
     for training in plan.trainings:
         model = model_key(place, training, weights)
         needs = (f"models/{model}",)
@@ -122,7 +138,12 @@ def _jobs(
         add(Job(f"inspections/{look}", f"inspect {title}", inspect, facts, needs))
         for cell in (cell for cell in plan.cells if cell.training == training):
             key = cell_key(place, cell, model)
-            entries.append(line := ledger.entry(cell, images, model, look, key))
+            line = ledger.entry(
+                cell, images=images, fit=fit if training.trainer else "",
+                experiment=experiment(place, training, weights), method=method(place, cell),
+                model_key=model, inspection_key=look, key=key,
+            )  # fmt: skip
+            entries.append(line)
             what = f"{line.label} {line.threat}".strip()
             add(
                 Job(f"cells/{key}", f"{what} of {title}", measure, (place, cell, model, key), needs)
@@ -158,23 +179,27 @@ def _cleared(book: Ledger, store: Store) -> Ledger:
     return replace(book, failures={k: v for k, v in book.failures.items() if k in open_keys})
 
 
-def _summary(folder: Path, book: Ledger, outcomes: list[Outcome], dropped: int) -> Result:
-    store = Store(folder)
-    verdicts = {
-        f"{e.model if e.trainer == 'pretrained' else e.trainer}, seed {e.seed}": e.inspection_key
-        for e in book.entries
-        if store.has("inspections", e.inspection_key)
-    }
+def _summary(
+    store: Store, entries: tuple[Entry, ...], outcomes: list[Outcome], dropped: int, damaged: tuple[str, ...]
+) -> Result:  # fmt: skip
+    unfit, seen = [], set()
+    for entry in entries:
+        key = entry.inspection_key
+        if key in seen or not store.has("inspections", key):
+            continue
+        seen.add(key)
+        model = entry.model if entry.trainer == "pretrained" else entry.trainer
+        try:
+            verdict = store.info("inspections", key)["preflight"]
+        except IntegrityError:
+            continue  # told among the damaged
+        name = f"{entry.dataset}, {model}, seed {entry.seed}"
+        unfit += [f"{name}: {check}: {remedy}" for check, remedy in verdict.items() if remedy]
     return Result(
-        folder=folder,
+        folder=store.folder,
         computed=sum(outcome.error is None for outcome in outcomes),
         dropped=dropped,
         failed=tuple((o.job.title, o.error.reason) for o in outcomes if o.error),
-        damaged=any(o.error.damage for o in outcomes if o.error),
-        unfit=tuple(
-            f"{model}: {check}: {remedy}"
-            for model, key in verdicts.items()
-            for check, remedy in store.info("inspections", key)["preflight"].items()
-            if remedy
-        ),
+        damaged=damaged + tuple(o.error.reason for o in outcomes if o.error and o.error.damage),
+        unfit=tuple(unfit),
     )

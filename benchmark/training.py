@@ -32,7 +32,12 @@ class TrainingFailed(BenchError):
 
 
 def model_key(place: Place, training: Training, weights: Mapping[str, str]) -> str:
-    """What a trained model depends on, or which file a third party's is (`weights`: its sha256 by specification)."""
+    """What a model depends on."""
+    return keys.key(experiment(place, training, weights), training.seed)
+
+
+def experiment(place: Place, training: Training, weights: Mapping[str, str]) -> str:
+    """What a training depends on apart from its seed; or which file a third party's is (`weights`: sha256 by spec)."""
     if training.trainer is None:
         spec = parse(training.model)
         # the weights say which file it is, wherever it lies
@@ -41,7 +46,7 @@ def model_key(place: Place, training: Training, weights: Mapping[str, str]) -> s
     assert training.recipe is not None
     return keys.key(
         prints(training.data, place.data).fit, keys.part_facts(training.trainer), training.recipe,
-        training.threat, training.selection, training.seed, keys.environment(place.device),
+        training.threat, training.selection, keys.environment(place.device),
         keys.network_facts(training.recipe.architecture, training.data.name),
     )  # fmt: skip
 
@@ -135,5 +140,6 @@ def third_party(text: str, data: Dataset) -> checkpoint.Loaded:
 
 
 def _images(split: Split, device: str) -> Images:
+    # copies: what a method does to its images in place must not reach the next one
     moved = split.to(device)
-    return Images(moved.x, moved.y, moved.ids)
+    return Images(moved.x.clone(), moved.y.clone(), moved.ids.clone())

@@ -156,7 +156,7 @@ def test_records_are_written_when_they_are_not_what_the_cells_say(tmp_path):
     store = Store(tmp_path)
     line = ledger.Entry(
         "digits", "mlp", "standard", "", False, 0, "", "gini", "sharpness", "Gini", "",
-        {"gini": "higher"}, {"gini": "0..1"}, "f", "m", "i", "k",
+        {"gini": "higher"}, {"gini": "0..1"}, "f", "t", "e", "q", "m", "i", "k",
     )  # fmt: skip
     store.save("images", "f", {"ids": torch.arange(3), "labels": torch.zeros(3)}, {})
     ledger.write(tmp_path, ledger.amended(None, "s", (line,), tmp_path))

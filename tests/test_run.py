@@ -97,7 +97,7 @@ def finished(toml, tmp_path_factory):
 def test_a_run_leaves_tidy_records_samples_and_a_manifest(finished):
     made, folder, (result, jobs) = finished
     assert jobs == result.computed == len(made.trainings) * 2 + len(made.cells)
-    assert (result.failed, result.damaged, result.status(strict=True)) == ((), False, 0)
+    assert (result.failed, result.damaged, result.status(strict=True)) == ((), (), 0)
     records = pd.read_parquet(folder / "records.parquet")
     assert records.to_csv(index=False) == (folder / "records.csv").read_text()
     assert not records.duplicated(
@@ -266,6 +266,145 @@ def test_interrupted_it_says_how_to_continue(toml, tmp_path):
     assert process.returncode == 4, said
     assert f"continue with the same command: bench run --suite {toml} --out {tmp_path}" in said
     assert "Traceback" not in said
+
+
+RUDE = {
+    "leaves": ("raise SystemExit(0)", "SystemExit: 0"),
+    "stops": ("raise KeyboardInterrupt", "KeyboardInterrupt: "),
+    "silent": ("raise Mute", "Mute: (its message cannot be shown)"),
+    "own": ("raise Own(1, 2)", "Own: (1, 2)"),
+}
+
+
+def test_whatever_a_users_code_raises_is_a_row_and_harms_no_other(toml, tmp_path):
+    head = (
+        "class Mute(Exception):\n    def __str__(self):\n        raise RuntimeError\n\n"
+        "class Own(Exception):\n    def __init__(self, a, b):\n        super().__init__(a, b)\n"
+    )
+    for name, (body, _) in RUDE.items():
+        (tmp_path / f"{name}.py").write_text(head + FAILING.format(name=name, body=body))
+    paths = [str(tmp_path / f"{name}.py") for name in RUDE]
+    base = suite.read(str(toml))
+    made = plan(suite.changed(base, trainers=[*paths, "standard"], metrics=["clean_accuracy"]))
+    done(made, tmp_path / "out", 2)
+    rows = (
+        pd.read_parquet(tmp_path / "out/records.parquet")
+        .query("metric == 'clean_accuracy'")
+        .set_index("trainer")
+    )
+    assert rows.loc["standard", "value"] > 0
+    for name, (_, reason) in RUDE.items():
+        assert rows.loc[name, "note"].strip() == f"its model failed: {reason}".strip(), name
+
+
+METRIC = """
+import numpy as np
+import torch
+{head}
+
+def {name}(case):
+    '''Words.
+
+    Measures:
+        x (higher, 0..1): X.
+    '''
+    {body}
+    return {{"x": (case.y == case.y).float() * {value}}}
+"""
+
+
+def own_metric(folder, name, body="pass", value="0.5", head=""):
+    path = folder / f"{name}.py"
+    path.write_text(METRIC.format(name=name, body=body, value=value, head=head))
+    return str(path)
+
+
+def test_a_metric_that_spoils_its_inputs_or_global_state_harms_no_other(toml, finished, tmp_path):
+    spoil = "case.x.mul_(0); case.y.mul_(0); torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)"
+    base = suite.read(str(toml))
+    first = suite.Entry(name=own_metric(tmp_path, "spoils", spoil))
+    result, _ = done(
+        plan(base.model_copy(update={"metric": [first, *base.metric]})), tmp_path / "out"
+    )
+    assert result.failed == ()
+    folders = (tmp_path / "out", finished[1])
+    spoilt, clean = (pd.read_csv(f / "records.csv").query("metric != 'spoils'") for f in folders)
+    assert spoilt["value"].tolist() == clean["value"].tolist()
+
+
+@pytest.mark.parametrize("value", ["5.0", "torch.inf", "-1.0"])
+def test_scores_out_of_the_cards_range_are_refused(toml, tmp_path, value):
+    path = own_metric(tmp_path, "wild", value=value)
+    base = suite.read(str(toml))
+    made = plan(suite.changed(base, trainers=["standard"], metrics=["clean_accuracy", path]))
+    result, _ = done(made, tmp_path / "out")
+    assert len(result.failed) == 1
+    assert "its card says 0..1" in result.failed[0][1]
+
+
+def test_helpers_of_a_users_file_are_imported_and_noticed_when_they_change(toml, tmp_path):
+    (tmp_path / "helping").mkdir()
+    path = own_metric(tmp_path, "helped", value="SHARE", head="from helping import SHARE")
+    words = [
+        "run",
+        "--suite",
+        toml,
+        "--metric",
+        path,
+        "--metric",
+        "clean_accuracy",
+        "--trainer",
+        "standard",
+    ]
+    for value in (0.75, 0.25):
+        (tmp_path / "helping/__init__.py").write_text(f"SHARE = {value}\n")
+        assert bench(*words, "--out", tmp_path / "out", stdout=subprocess.DEVNULL).wait() == 0
+        rows = pd.read_csv(tmp_path / "out/records.csv").set_index("metric")
+        assert rows.loc["helped", "value"] == value
+
+
+def test_another_recipe_does_not_join_the_seeds_of_the_first(toml, tmp_path):
+    base = suite.changed(suite.read(str(toml)), trainers=["standard"], metrics=["clean_accuracy"])
+    done(plan(base), tmp_path)
+    longer = base.model_copy(update={"recipe": {"epochs": 2}, "seeds": [1]})
+    result, _ = done(plan(longer), tmp_path)
+    assert result.dropped == 1
+    rows = pd.read_csv(tmp_path / "records.csv").query("metric == 'clean_accuracy'")
+    assert rows["seed"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "name", ["records.csv", "records.parquet", "gallery/index.json", "manifest.json"]
+)
+def test_files_made_from_the_store_come_back(toml, tmp_path, name):
+    base = suite.read(str(toml))
+    made = plan(suite.changed(base, trainers=["standard"], metrics=["clean_accuracy"]))
+    done(made, tmp_path)
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    assert done(made, tmp_path)[1] == 0
+    if name != "manifest.json":
+        assert (tmp_path / name).read_bytes() == before
+        (tmp_path / name).write_bytes(before[:-5])
+        done(made, tmp_path)
+        assert (tmp_path / name).read_bytes() == before
+    assert (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize("kind", ["cells", "inspections", "models"])
+def test_damage_is_told_and_the_rest_is_reported(toml, tmp_path, kind):
+    base = suite.changed(suite.read(str(toml)), trainers=["standard"], metrics=["clean_accuracy"])
+    done(plan(base), tmp_path)
+    (path,) = (tmp_path / "store" / kind).glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    result, _ = done(plan(base), tmp_path)
+    assert result.status(strict=False) == 5
+    assert path.name in result.damaged[0]
+    (tmp_path / "records.csv").unlink()
+    done(plan(base), tmp_path)
+    assert (tmp_path / "records.csv").is_file()
+    path.unlink()
+    assert done(plan(base), tmp_path)[0].status(strict=False) == 0
 
 
 def test_a_worker_that_dies_costs_its_own_job_only():

@@ -97,10 +97,10 @@ def test_a_folder_has_one_writer_at_a_time(tmp_path):
     locked(tmp_path).release()
 
 
-def line(seed: int, key: str, images: str = "f") -> Entry:
+def line(seed, key, images="f", fit="t", experiment="e", method="q") -> Entry:
     return Entry(
         "digits", "mlp", "standard", "", False, seed, "", "gini", "sharpness", "Gini", "",
-        {"gini": "higher"}, {"gini": "0..1"}, images, "m", "i", key,
+        {"gini": "higher"}, {"gini": "0..1"}, images, fit, experiment, method, "m", "i", key,
     )  # fmt: skip
 
 
@@ -114,10 +114,13 @@ def test_a_ledger_grows_and_replaces_by_identity(tmp_path):
         ledger.amended(second, "quick", (), tmp_path)
 
 
-def test_cells_measured_on_other_images_leave_the_ledger(tmp_path):
+def test_seeds_add_up_and_other_experiments_replace(tmp_path):
     old = ledger.amended(None, "smoke", (line(0, "a"), line(1, "b")), tmp_path)
-    new = ledger.amended(old, "smoke", (line(0, "c", "fewer"),), tmp_path)
-    assert [entry.key for entry in new.entries] == ["c"]
+    for name in ("images", "fit", "experiment", "method"):
+        new = ledger.amended(old, "smoke", (line(0, "c", **{name: "other"}),), tmp_path)
+        assert [entry.key for entry in new.entries] == ["c"], name
+    more = ledger.amended(old, "smoke", (line(2, "c"),), tmp_path)
+    assert [entry.key for entry in more.entries] == ["a", "b", "c"]
 
 
 def test_a_cell_that_is_asked_for_twice_is_one_line_at_once(tmp_path):
