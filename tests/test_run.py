@@ -18,7 +18,7 @@ from benchmark.executors import Job, execute
 from benchmark.place import Place
 from benchmark.plan import plan
 from benchmark.run import run
-from benchmark.store import Store, StoreError
+from benchmark.store import StoreError
 
 TINY = """
 name = "tiny"
@@ -438,4 +438,3 @@ def test_the_store_of_a_run_holds_no_code(finished):
         ".parquet",
         ".digest",
     }
-    assert Store(folder).folder == folder

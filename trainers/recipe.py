@@ -24,5 +24,6 @@ class Recipe:
     augment: Literal["none", "crop_flip"] = "none"
     """crop_flip: shift by up to 4 pixels with zero padding, and mirror half of the images."""
     keep: Literal["best", "last"] = "best"
-    """Which epoch's weights are kept: the best on the validation split under PGD-10 (the later one if equal), or the
-    last. One rule for all methods: the threat is the training's own, or the suite's for a method without one."""
+    """Which epoch's weights are kept: the best on the validation split by the mean of clean and PGD-10 accuracy (the
+    later one if equal), or the last. One rule for all methods, under the training's own threat or the suite's. PGD-10
+    alone would choose a barely trained epoch where robust accuracy falls to 0 as the model learns."""
