@@ -12,7 +12,7 @@ import ast
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
@@ -27,7 +27,7 @@ Kind = Literal["trainers", "metrics", "attributions", "datasets", "models"]
 KINDS: tuple[Kind, ...] = ("trainers", "metrics", "attributions", "datasets", "models")
 
 ROOT = Path(__file__).parent.parent
-_HELPERS = {"base", "recipe", "load", "defaults", "spec", "checkpoint"}
+_HELPERS = {"base", "recipe", "load", "defaults", "spec", "checkpoint", "published"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,7 @@ class Card:
     def load(self) -> Any:
         """The method itself. This imports it, and torch with it; CardError if that fails."""
         try:
-            module = (
-                importlib.import_module(self.module) if self.module else _import_file(self.path)
-            )
+            module = importlib.import_module(self.module) if self.module else import_file(self.path)
         except (Exception, SystemExit) as error:  # whatever a file does when it is imported
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise CardError(f"{self.path} cannot be imported: {reason}") from error
@@ -137,11 +135,20 @@ def _own(kind: Kind) -> Iterator[Card]:
 def _attributions() -> Mapping[str, Card]:
     """The attribution methods, which are short enough to share a file."""
     path = ROOT / "metrics/attribution.py"
-    names = aliases(ast.parse(path.read_text(encoding="utf-8")))["AttributionName"]
-    return {
-        name: _read("attributions", path, "", "metrics.attribution", name)
-        for name in get_args(names)
+    names = get_args(aliases(ast.parse(path.read_text(encoding="utf-8")))["AttributionName"])
+    plain = [name for name in names if not name.startswith("blurred_")]
+    found = {name: _read("attributions", path, "", "metrics.attribution", name) for name in plain}
+    return found | {
+        name: _blurred(found[name.removeprefix("blurred_")], name)
+        for name in names
+        if name not in found
     }
+
+
+def _blurred(card: Card, name: str) -> Card:
+    """The card of a map's blurred version, which is no function of its own."""
+    text = f"The absolute map {card.name} behind a Gaussian: a control, for blurring adds no information."
+    return replace(card, name=name, summary=text, definition=text)
 
 
 def _read(kind: Kind, path: Path, family: str, module: str, name: str = "") -> Card:
@@ -170,7 +177,8 @@ def _read(kind: Kind, path: Path, family: str, module: str, name: str = "") -> C
     )  # fmt: skip
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """Run a file of the user's as a module."""
     name = f"bench_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -9,6 +9,7 @@ from benchmark import suite as suites
 from benchmark.cards import KINDS, Card, CardError, Kind, cards
 from benchmark.datasets.defaults import defaults
 from benchmark.datasets.defaults import names as dataset_names
+from benchmark.models import published
 
 
 def catalogue(what: str) -> list[dict[str, str]]:
@@ -38,7 +39,9 @@ def catalogue(what: str) -> list[dict[str, str]]:
 
 
 def describe(name: str) -> tuple[str, dict[str, Any]]:
-    """The card of anything that has a name, as text and as facts; CardError with the nearest names."""
+    """The card of anything that has a name, as text and as facts; CardError or SpecError with the nearest names."""
+    if name.startswith(published.PREFIX):
+        return published.describe(name)
     found: list[tuple[str, dict[str, Any]]] = []
     if name in suites.names():
         suite = suites.read(name)

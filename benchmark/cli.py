@@ -1,7 +1,7 @@
 """`bench`: one function a command, each parses, makes one call and prints. No torch before it is needed.
 
 Exit status: 0 all done; 1 some cells failed; 2 usage or suite error; 3 a preflight check failed under --strict;
-4 interrupted, continue with the same command; 5 a stored file is damaged.
+4 interrupted, continue with the same command; 5 a stored file is damaged. Of `verify`: 1 something differs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ from benchmark.options import (
     Metrics,
     Models,
     Out,
+    RecipeChanges,
     Seeds,
+    Settings,
+    Split,
     Suite,
     Trainers,
     Workers,
+    pairs,
 )
 
 app = typer.Typer(
@@ -100,13 +104,13 @@ def show(name: str, as_json: Json = False) -> None:
 def plan(
     suite: Suite,
     dataset: Dataset = None, model: Models = None, trainer: Trainers = None, metric: Metrics = None,
-    seeds: Seeds = None, limit: Limit = None,
+    seeds: Seeds = None, limit: Limit = None, split: Split = None,
     workers: Workers = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show the cells of a suite, their number and an estimate of the time. Trains nothing."""
     from benchmark import costs
 
-    planned = _planned(suite, dataset, model, trainer, metric, seeds, limit)
+    planned = _planned(suite, dataset, model, trainer, metric, seeds, limit, split)
     overview = costs.overview(planned, workers or _cores())
     if as_json:
         print(json.dumps(overview, indent=1))
@@ -136,7 +140,7 @@ def plan(
 def run(
     suite: Suite = "quick",
     dataset: Dataset = None, model: Models = None, trainer: Trainers = None, metric: Metrics = None,
-    seeds: Seeds = None, limit: Limit = None, device: Device = "auto",
+    seeds: Seeds = None, limit: Limit = None, split: Split = None, device: Device = "auto",
     workers: Workers = None, folder: Out = None, data: Data = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a preflight check fails.")] = False,
 ) -> None:  # fmt: skip
@@ -145,9 +149,11 @@ def run(
     from benchmark.progress import display
     from benchmark.run import run as execute
 
-    planned = _planned(suite, dataset, model, trainer, metric, seeds, limit)
+    planned = _planned(suite, dataset, model, trainer, metric, seeds, limit, split)
     own = _suite(suite).dataset == planned.data.name
     name = planned.suite.name if own else f"{planned.suite.name}-{_stem(planned.data.name)}"
+    if split == "validation":
+        name += "-validation"
     place = Place(folder or Path("results") / name, data, _device(device))
     workers = workers or (_cores() if place.device == "cpu" else 1)
     words = shlex.join(["bench", *sys.argv[1:]])
@@ -163,8 +169,9 @@ def run(
         )
     for line in result.damaged:
         err.print(f"[red]damaged[/] {escape(line)}", highlight=False)
-    for line in result.unfit:
-        err.print(f"[yellow]preflight[/] {escape(line)}", highlight=False, soft_wrap=True)
+    for level, line in result.unfit:
+        colour = {"WARN": "yellow", "FAIL": "red"}[level]
+        err.print(f"[{colour}]preflight {level}[/] {escape(line)}", highlight=False, soft_wrap=True)
     if result.dropped:
         err.print(
             f"{result.dropped} cells of earlier commands (other images, recipe or code) left the tables; "
@@ -183,6 +190,8 @@ def train(
     dataset: Annotated[str, typer.Option("--dataset", "-d")] = "digits",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     threat: Annotated[str, typer.Option("--threat", help="Linf, L2 0.5, Linf 8/255.")] = "Linf",
+    settings: Settings = None,
+    recipe: RecipeChanges = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")
     ] = None,
@@ -190,14 +199,18 @@ def train(
     device: Device = "auto",
     data: Data = None,
 ) -> None:
-    """Train one model and keep its weights as safetensors; prints the line that names it in a suite."""
+    """Train one model and keep its weights as safetensors; prints the line that names it in a suite.
+
+    The same command continues a training that was killed, from the file FILE.unfinished beside its target.
+    """
     from benchmark.executors import prepare
     from benchmark.plan import plan as make
     from benchmark.progress import epoch_lines
     from benchmark.suite import Entry, Suite
     from benchmark.training import train_to_file
 
-    entry = Entry(name=trainer, recipe={"epochs": epochs} if epochs else {})
+    changes = pairs(recipe, "--recipe") | ({"epochs": epochs} if epochs else {})
+    entry = Entry(name=trainer, recipe=changes, **pairs(settings, "--set"))
     suite = Suite(
         name="train", dataset=dataset, seeds=[seed], threat=threat, trainer=[entry],
         metric=[Entry(name="clean_accuracy")], file="bench train",
@@ -209,7 +222,7 @@ def train(
         with epoch_lines(err, training) as line:
             spec = train_to_file(training, target, data, _device(device), line)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; nothing was written") from None
+        raise Interrupted("interrupted; the same command continues") from None
     print(spec)
 
 
@@ -257,6 +270,35 @@ def status(folder: Folder, as_json: Json = False) -> None:
 
 
 @app.command()
+def verify(folder: Folder, data: Data = None, device: Device = "auto") -> None:
+    """Judge a run's saved adversarial examples again, and name every disagreement with what it recorded.
+
+    Each is predicted in other batches than in the run: is it inside the ball and [0, 1], does the label change, is the
+    unchanged image classified as it was? Exit status 1 if anything differs, 5 if a stored file is damaged.
+    """
+    from benchmark.executors import prepare
+    from benchmark.verify import examples, outcome
+    from benchmark.verify import verify as judged
+
+    entries, without = examples(folder)
+    if not entries:
+        raise BenchError(
+            f"{folder} keeps no adversarial examples: run attacks with adversarials > 0"
+        )
+    prepare()
+    seen = []
+    for number, checked in enumerate(judged(folder, entries, data, _device(device)), 1):
+        seen.append(checked)
+        err.print(f"{number}/{len(entries)} {escape(checked.title)}", highlight=False)
+        for kind, line in checked.remarks:
+            colour = "yellow" if kind == "not verifiable" else "red"
+            out.print(f"[{colour}]{kind}[/] {escape(line)}", highlight=False)
+    summary, status = outcome(seen, without)
+    out.print(summary, highlight=False)
+    raise typer.Exit(status)
+
+
+@app.command()
 def doctor(data: Data = None) -> None:
     """Check the installation: versions, known clashes, device, data."""
     from benchmark.doctor import examine
@@ -279,7 +321,7 @@ def _suite(name: str) -> Any:
 
 def _planned(
     name: str, dataset: str | None, model: list[str] | None, trainer: list[str] | None,
-    metric: list[str] | None, seeds: str | None, limit: int | None,
+    metric: list[str] | None, seeds: str | None, limit: int | None, split: str | None,
 ) -> Any:  # fmt: skip
     """The plan of a suite as the options change it."""
     from benchmark.plan import plan as make
@@ -287,7 +329,7 @@ def _planned(
 
     suite = changed(
         _suite(name), dataset=dataset, models=model or (), trainers=trainer or (),
-        metrics=metric or (), seeds=_numbers(seeds), limit=limit,
+        metrics=metric or (), seeds=_numbers(seeds), limit=limit, split=split,
     )  # fmt: skip
     return make(suite)
 

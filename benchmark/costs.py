@@ -34,11 +34,12 @@ def overview(plan: Plan, workers: int) -> dict[str, Any]:
 
 
 def refits(cell: Cell) -> int:
-    """Retrainings that a cell asks for (those of the random control are shared and counted once more here)."""
+    """Retrainings that a cell asks for at most (those of the random and edge controls are shared by all models)."""
     settings = {p.name: p.default for p in cell.metric.card.parameters} | dict(cell.metric.settings)
     if "retrains" not in settings:
         return 0
-    return 2 * int(settings["retrains"]) * len(settings["percents"])  # type: ignore[call-overload, arg-type]
+    maps = 1 + len(settings.get("controls", ()))  # type: ignore[arg-type]
+    return 2 * maps * int(settings["retrains"]) * len(settings["percents"])  # type: ignore[call-overload, arg-type]
 
 
 def _estimate(plan: Plan, workers: int) -> str:
@@ -87,11 +88,12 @@ def measured(folder: Path) -> dict[str, Any]:
     book, made = ledger.read(folder), manifest.read(folder)
     assert book is not None
     seconds, store = made["seconds"], Store(folder)
-    epochs, cells, counts = defaultdict(list), defaultdict(list), {}
+    epochs: dict[str, list[float]] = defaultdict(list)
+    cells, counts = defaultdict(list), {}
     for entry in book.entries:
         if store.has("models", entry.model_key) and f"models/{entry.model_key}" in seconds:
             info = store.info("models", entry.model_key)
-            epochs[entry.trainer.partition(" ")[0]].append(info["seconds"] / len(info["log"]))
+            epochs[entry.trainer.partition(" ")[0]] += [row["seconds"] for row in info["log"]]
         if f"cells/{entry.key}" in seconds:
             cells[entry.metric].append(seconds[f"cells/{entry.key}"])
             counts[entry.metric] = _refits_done(store, entry.key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -13,16 +15,16 @@ from benchmark.preflight import preflight
 from benchmark.suite import Gallery
 from benchmark.training import model
 from metrics.attribution import explain
-from metrics.case import predict
+from metrics.case import NotApplicable, predict
 from metrics.randomness import Draws
 
 
 def inspection_key(place: Place, training: Training, model_key: str, gallery: Gallery) -> str:
     """What the verdict and the maps depend on."""
-    code = [ROOT / "benchmark/preflight.py", ROOT / "metrics/attribution.py"]
+    files = ("benchmark/preflight.py", "benchmark/gradient_masking.py", "metrics/attribution.py")
     return keys.key(
         model_key, prints(training.data, place.data).test, gallery.model_dump(),
-        [keys.code_version(path) for path in code], keys.environment(place.device),
+        [keys.code_version(ROOT / file) for file in files], keys.environment(place.device),
     )  # fmt: skip
 
 
@@ -31,17 +33,22 @@ def inspect(place: Place, training: Training, model_key: str, key: str, gallery:
     data = dataset(training.data, place.data)
     subject = model(place, training, model_key)
     test = data.test.to(place.device)
-    few = test[:16]
-    verdict = preflight(subject, few.x, few.y, len(data.classes))
+    some = test[:250]
+    verdict = preflight(subject, some.x, some.y, len(data.classes))
     shown = test[_spread(test.y, gallery.images)]
     tensors = {"images": shown.x, "labels": shown.y}
-    if gallery.images and not (verdict["finite"] or verdict.get("classes", "")):
+    broken = {name for name, finding in verdict.items() if finding.level == "FAIL"}
+    if gallery.images and broken.isdisjoint(("finite", "classes")):
         tensors["predicted"] = predict(subject, shown.x)
         draws = Draws(training.seed, shown.ids)
         for name in gallery.attributions:
-            maps = explain(subject, shown.x, draws, attribution=name)
-            tensors[f"map/{name}"] = maps.sum(1)  # signed, as Kim, Seo & Jeon show them
-    place.store.save("inspections", key, tensors, {"preflight": verdict})
+            with suppress(
+                NotApplicable
+            ):  # a map that this network cannot have leaves its place empty
+                maps = explain(subject, shown.x, draws, attribution=name)
+                tensors[f"map/{name}"] = maps.sum(1)  # signed, as Kim, Seo & Jeon show them
+    findings = {name: list(finding) for name, finding in verdict.items()}
+    place.store.save("inspections", key, tensors, {"preflight": findings})
 
 
 def _spread(y: Tensor, count: int) -> Tensor:

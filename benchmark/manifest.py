@@ -16,7 +16,7 @@ from benchmark.cards import ROOT
 from benchmark.store import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from benchmark.datasets.base import Dataset
     from benchmark.executors import Outcome
@@ -70,6 +70,8 @@ class Log:
     workers: int
     device: str
     started: str = field(default_factory=now)
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Specification of a third party's model -> sha256 of its weights."""
 
     def write(self, plan: Plan, data: Dataset, outcomes: Sequence[Outcome]) -> None:
         """Put this invocation into the manifest, at its start and again at its end."""
@@ -87,6 +89,7 @@ class Log:
             "suite": plan.suite.name,
             "started": old.get("started", self.started),
             "data": {**old.get("data", {}), data.name: facts},
+            "weights": {**old.get("weights", {}), **self.weights},
             "invocations": [*earlier, self._invocation(plan, len(seconds), len(outcomes))],
             "seconds": {**old.get("seconds", {}), **seconds},
         }  # fmt: skip

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from benchmark import keys, services
-from benchmark.grading import grade
+from benchmark.examples import KIND, Graded
+from benchmark.grading import judge
 from benchmark.place import Place, dataset, prints
 from benchmark.plan import Cell
 from benchmark.training import model
@@ -26,25 +28,41 @@ def cell_key(place: Place, cell: Cell, model_key: str) -> str:
 
 def method(place: Place, cell: Cell) -> str:
     """What a metric depends on apart from the model: its code and settings, and the services that it uses."""
-    used = frozenset(keys.attributes(cell.metric.card.path))
     return keys.key(
         keys.part_facts(cell.metric), keys.environment(place.device),
-        services.facts(place, cell.training, used),
+        services.facts(place, cell, used(cell)),
     )  # fmt: skip
 
 
-def measure(place: Place, cell: Cell, model_key: str, key: str) -> None:
-    """One metric of one model: scores per image, or the reason why there are none."""
+def used(cell: Cell) -> frozenset[str]:
+    """The fields of Case that a metric's code uses, among other names of attributes."""
+    path = cell.metric.card.path
+    return _used(path, keys.code_version(path))
+
+
+@cache
+def _used(path: Path, version: str) -> frozenset[str]:
+    return frozenset(keys.attributes(path))
+
+
+def measure(place: Place, cell: Cell, model_key: str, key: str, keep: int = 0) -> None:
+    """One metric of one model: scores per image, or the reason why there are none.
+
+    The adversarial examples of the first `keep` test images are kept beside them.
+    """
     metric = cell.metric.card.load()
     began = time.perf_counter()
+    graded = Graded(keep)
     scores, reason = {}, ""
     try:
-        found = metric(case(place, cell, model_key), **dict(cell.metric.settings))
+        found = metric(case(place, cell, model_key, graded), **dict(cell.metric.settings))
         scores = checked(cell, found, len(dataset(cell.training.data, place.data).test))
     except NotApplicable as error:
         reason = str(error) or "no reason given"
-    info = {"seconds": round(time.perf_counter() - began, 3), "reason": reason}
-    place.store.save("cells", key, scores, info)
+    info = {"seconds": round(time.perf_counter() - began, 3), "reason": reason, KIND: keep}
+    if keep:
+        graded.save(place.store, cell, key)
+    place.store.save("cells", key, {**scores, **graded.clean()}, info)
 
 
 def checked(cell: Cell, scores: Scores, n: int) -> dict[str, Tensor]:
@@ -91,8 +109,8 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def case(place: Place, cell: Cell, model_key: str) -> Case:
-    """What the metric is given."""
+def case(place: Place, cell: Cell, model_key: str, graded: Graded | None = None) -> Case:
+    """What the metric is given; `graded` is told what it had judged."""
     training = cell.training
     data = dataset(training.data, place.data)
     subject = model(place, training, model_key)
@@ -103,7 +121,10 @@ def case(place: Place, cell: Cell, model_key: str) -> Case:
     def verdict(adversarial: Tensor) -> Scores:
         if cell.threat is None:
             raise NotApplicable("needs a threat model, as in threat = 'Linf 8/255'")
-        return grade(subject, test.x, test.y, cell.threat, adversarial)
+        found = judge(subject, test.x, test.y, cell.threat, adversarial)
+        if graded:
+            graded.note(adversarial, found)
+        return found.scores()
 
     return Case(
         model=subject, x=x, y=test.y.clone(), draws=Draws(training.seed, test.ids),
@@ -111,4 +132,6 @@ def case(place: Place, cell: Cell, model_key: str) -> Case:
         threat=cell.threat, classes=len(data.classes), grade=verdict,
         refit=partial(services.refit, place, training),
         manifold=partial(services.manifold, place, data, test),
+        surrogate=partial(services.surrogate, place, cell, model_key),
+        mask=lambda: data.masks and data.masks(test), train_y=fitted.y.clone(),
     )  # fmt: skip

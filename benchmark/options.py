@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from benchmark.errors import BenchError
 
 
 class Listing(str, Enum):
@@ -33,7 +36,8 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A third-party model, file:PATH@ARCHITECTURE[?mean=..&std=..]; repeatable.",
+        help="A model of others, repeatable: file:PATH@ARCHITECTURE[?mean=..&std=..], "
+        "robustbench:DATASET/THREAT/NAME, torchvision:NAME, timm:NAME or python:PATH.py:FUNCTION.",
     ),
 ]
 Trainers = Annotated[
@@ -54,6 +58,13 @@ Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds instead of the
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Use the first N test images only.")
 ]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="validation: measure on images held out of the training data, to choose settings; else test.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Data = Annotated[
     Path | None,
@@ -72,3 +83,32 @@ Out = Annotated[
 ]
 Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the trainer; may be repeated."),
+]
+RecipeChanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe", metavar="NAME=VALUE",
+        help="A change of the recipe (epochs=50, ema=0.999), or named=kim2019; may be repeated.",
+    ),
+]  # fmt: skip
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
+    """NAME=VALUE as typed: numbers, true/false and [lists] are what they look like, all else is text."""
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise BenchError(
+                f"{option} {text!r} is not of the form NAME=VALUE, as in {option} epochs=5"
+            )
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

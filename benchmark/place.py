@@ -40,6 +40,9 @@ class Prints:
 def dataset(data: DataSpec, root: Path | None) -> Dataset:
     """The data set, cut to the images that are used."""
     full = load(data.name, root)
+    if data.split == "validation":
+        note = "measured on images held out of the training data, not on the test images"
+        full = replace(full, test=full.validation, note="; ".join(filter(None, [full.note, note])))
     # a run on few training images should not spend its time on validating them
     checked = None if data.train_limit is None else max(100, data.train_limit // 5)
     return replace(

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from benchmark.cards import Card, CardError, Kind, card, nearest
-from benchmark.datasets.defaults import Defaults, UnknownDataset, defaults
+from benchmark.datasets.defaults import Defaults, NamedRecipe, UnknownDataset, defaults
 from benchmark.models import spec
+from benchmark.signatures import Parameter
 from benchmark.suite import Entry, Suite, SuiteError, expanded
 from metrics import threat as threats
 from metrics.threat import ThreatModel
@@ -31,6 +32,8 @@ class DataSpec:
     name: str
     train_limit: int | None
     limit: int | None
+    split: Literal["test", "validation"] = "test"
+    """Which images models are measured on."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Cell:
     training: Training
     metric: Part
     threat: ThreatModel | None
+    surrogate: Training | None = None
+    """The other model of the same data that a metric asks for by its setting `source`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,13 @@ def plan(suite: Suite) -> Plan:
     trainings = tuple(_distinct(planner.trainings(), suite.file))
     metrics = tuple(dict.fromkeys(planner.metrics()))
     _check_stems(suite)
-    cells = tuple(Cell(t, metric, threat) for t in trainings for metric, threat in metrics)
+    seeds = {training.seed for training in trainings}
+    others = {(m, t, s): planner.surrogate(m, t, s) for m, t in metrics for s in seeds}
+    cells = tuple(
+        Cell(training, metric, threat, others[metric, threat, training.seed])
+        for training in trainings
+        for metric, threat in metrics
+    )
     for name in suite.gallery.attributions:
         planner.named("gallery.attributions", "attributions", name)
     if not trainings:
@@ -117,6 +128,15 @@ def _distinct(trainings: Iterator[Training], file: str) -> Iterator[Training]:
             yield training
         elif seen[name] != training:
             raise SuiteError(f"{file}: two different trainings are called {training.label!r}")
+
+
+def _surrogate_setting(metric: Card) -> Parameter | None:
+    """The setting in which a metric names a trainer, if it asks the case for that trainer's model."""
+    from benchmark.keys import attributes
+
+    named = (p for p in metric.parameters if p.name in ("source", "referee"))
+    found = next((p for p in named if p.annotation == "str"), None)
+    return found if "surrogate" in attributes(metric.path) else None
 
 
 def _check_stems(suite: Suite) -> None:
@@ -154,9 +174,13 @@ class _Planner:
 
     def __init__(self, suite: Suite, facts: Defaults) -> None:
         self.suite, self.facts = suite, facts
-        self.data = DataSpec(suite.dataset, suite.train_limit, suite.limit)
+        self.data = DataSpec(suite.dataset, suite.train_limit, suite.limit, suite.split)
         # the last epoch counts, as in Kim, Seo & Jeon: a retraining has no validation of its own
         self.reference = dataclasses.replace(self.recipe("recipe", {}), keep="last")
+        try:
+            self.threat = threat(suite.threat, facts.threats)
+        except ValueError as error:
+            raise SuiteError(f"{suite.file}: threat: {error}") from None
 
     def trainings(self) -> Iterator[Training]:
         """Third-party models first, then every trainer, grid point, threat and seed."""
@@ -168,20 +192,20 @@ class _Planner:
             yield Training(
                 self.data, found.text, None, None, None, None, 0, "pretrained", self.reference
             )
-        try:
-            suites = threat(self.suite.threat, self.facts.threats)
-        except ValueError as error:
-            raise SuiteError(f"{self.suite.file}: threat: {error}") from None
         for number, entry in expanded(self.suite.trainer, "trainers"):
             place = f"trainer[{number}]"
             for part, level in self._grid(place, entry, "trainers"):
-                recipe = self.recipe(f"{place}.recipe", entry.recipe)
-                label = self._label(part, level, entry.recipe)
                 for seed in self.suite.seeds:
-                    yield Training(
-                        self.data, recipe.architecture, part, recipe, level, level or suites,
-                        seed, label, self.reference,
-                    )  # fmt: skip
+                    yield self._training(part, level, entry, place, seed)
+
+    def _training(
+        self, part: Part, level: ThreatModel | None, entry: Entry, place: str, seed: int
+    ) -> Training:
+        recipe = self.recipe(f"{place}.recipe", entry.recipe)
+        return Training(
+            self.data, recipe.architecture, part, recipe, level, level or self.threat,
+            seed, self._label(part, level, entry.recipe), self.reference,
+        )  # fmt: skip
 
     def metrics(self) -> Iterator[tuple[Part, ThreatModel | None]]:
         """Every metric, grid point and threat."""
@@ -191,10 +215,32 @@ class _Planner:
                 raise SuiteError(f"{self.suite.file}: {place}: a metric has no recipe")
             yield from self._grid(place, entry, "metrics")
 
+    def surrogate(self, metric: Part, level: ThreatModel | None, seed: int) -> Training | None:
+        """What the setting `source` (or `referee`) of a metric names: the trainer as the suite's first entry of it is.
+
+        It trains against the metric's threat, whatever the entry's own; without an entry it has the suite's recipe.
+        So it is the very training of the run, and done once, where the run has one like it.
+        """
+        setting = _surrogate_setting(metric.card)
+        if setting is None:
+            return None
+        name = str(dict(metric.settings).get(setting.name, setting.default))
+        if name == "own":  # the model itself
+            return None
+        place = f"{metric.card.name}.{setting.name}"
+        found = self.named(place, "trainers", name)
+        entries = (e for _, e in expanded(self.suite.trainer, "trainers") if e.name == name)
+        entry = next(entries, Entry(name=name)).model_copy(update={"threat": None})
+        part, standard = next(self._grid(place, entry, "trainers"))
+        threat = (level or standard) if found.needs_threat else None
+        return self._training(part, threat, entry, place, seed)
+
     def recipe(self, place: str, changes: Mapping[str, Any]) -> Recipe:
-        """The data set's recipe, changed by the suite, changed by the entry."""
+        """The data set's recipe (or the named one), changed by the suite, changed by the entry."""
         fields = {field.name for field in dataclasses.fields(Recipe)}
-        values = {**self.facts.recipe, **self.suite.recipe, **changes}
+        given = {**self.suite.recipe, **changes}
+        values = {**self._base(place, given).recipe, **given}
+        values.pop("named", None)
         for name in values:
             if name not in fields:
                 raise SuiteError(
@@ -210,6 +256,18 @@ class _Planner:
                 f"{self.suite.file}: {place}: {key} = {problem['input']!r}: {problem['msg']}"
             ) from None
 
+    def _base(self, place: str, given: Mapping[str, Any]) -> NamedRecipe:
+        """The recipe that these keys change, with the settings of trainers that go with it."""
+        if "named" not in given:
+            return NamedRecipe(self.facts.recipe, self.facts.trainers)
+        name, known = given["named"], self.facts.recipes
+        if name not in known:
+            raise SuiteError(
+                f"{self.suite.file}: {place}: {self.facts.name} has no recipe named {name!r}"
+                f"{nearest(str(name), list(known))}"
+            )
+        return known[name]
+
     def named(self, place: str, kind: Kind, name: str) -> Card:
         """The card of a name in the suite; SuiteError if there is none."""
         try:
@@ -221,7 +279,8 @@ class _Planner:
         self, place: str, entry: Entry, kind: Kind
     ) -> Iterator[tuple[Part, ThreatModel | None]]:
         found = self.named(place, kind, entry.name)
-        own = self.facts.trainers.get(entry.name, {}) if kind == "trainers" else {}
+        base = self._base(place, {**self.suite.recipe, **entry.recipe})
+        own = base.trainers.get(entry.name, {}) if kind == "trainers" else {}
         settings = {**own, **entry.settings}
         levels = self._threats(f"{place}.threat", found, entry)
         choices = [self._choices(place, found, key, value) for key, value in settings.items()]
@@ -261,11 +320,14 @@ class _Planner:
         """The trainer's name with its threat and what differs from the data set's own settings."""
         usual = {p.name: p.default for p in part.card.parameters}
         given = usual | dict(part.settings)
-        usual |= self.facts.trainers.get(part.reference, {})
+        usual |= self._base("recipe", {**self.suite.recipe, **recipe}).trainers.get(
+            part.reference, {}
+        )
         shown = {k: v for k, v in given.items() if v != usual[k]}
         # a row names its architecture anyway
-        shown |= {k: v for k, v in recipe.items() if k != "architecture"}
+        shown |= {k: v for k, v in recipe.items() if k not in ("architecture", "named")}
         details = [str(level)] if level else []
+        details += [recipe["named"]] if "named" in recipe else []
         details += [f"{key}={value}" for key, value in shown.items()]
         name = part.card.label(dict(part.settings))
         return f"{name} ({', '.join(details)})" if details else name

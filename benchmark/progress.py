@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -67,15 +68,19 @@ def epoch_lines(console: Console, training: Training) -> Iterator[OnEpoch]:
     """A line per epoch of one training, with the time that is left."""
     assert training.recipe is not None
     epochs, spent = training.recipe.epochs, 0.0
+    # a budget of cost is turned into epochs by the training itself
+    known = training.recipe.budget == "epochs"
 
     def line(epoch: Epoch) -> None:
         nonlocal spent
         spent += epoch.seconds
         left = spent / (epoch.epoch + 1) * (epochs - epoch.epoch - 1)
-        console.print(
-            f"epoch {epoch.epoch + 1}/{epochs}  loss {epoch.loss:.4f}  "
-            f"validation {epoch.validation:.1%}  {epoch.seconds:.1f} s, {left:.0f} s left",
-            highlight=False,
-        )
+        parts = [
+            f"epoch {epoch.epoch + 1}" + f"/{epochs}" * known,
+            f"loss {epoch.loss:.4f}",
+            "" if math.isnan(epoch.validation) else f"validation {epoch.validation:.1%}",
+            f"{epoch.seconds:.1f} s" + f", {left:.0f} s left" * known,
+        ]
+        console.print("  ".join(filter(None, parts)), highlight=False)
 
     yield line

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark import ledger
+from benchmark import ledger, verdicts
 from benchmark.errors import IntegrityError
 from benchmark.keys import key
 from benchmark.ledger import Entry, Ledger
 from benchmark.statistics import MISSING, Estimate, estimate
 from benchmark.store import Store, StoreError, write_atomically, write_json
+from benchmark.trainings import trainings
+from benchmark.verdicts import CLEAN, Attack
 
 Floats = NDArray[np.floating[Any]]
 
@@ -67,6 +69,8 @@ class Record:
 
 
 COLUMNS = [field.name for field in fields(Record)]
+LEVELS = {"PASS": 1.0, "WARN": 0.5, "FAIL": 0.0}
+"""The value of a preflight check's row."""
 
 
 def refresh(folder: Path) -> bool:
@@ -77,17 +81,23 @@ def refresh(folder: Path) -> bool:
     book, store = ledger.read(folder), Store(folder)
     if book is None:
         raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
-    names = ("records.csv", "records.parquet", "samples.parquet", "gallery/index.json")
+    names = (
+        *("records.csv", "records.parquet", "samples.parquet", "verdicts.parquet"),
+        *("gallery/index.json", "trainings.csv"),
+    )
     paths = [folder / name for name in names]
     mark = folder / "store" / "records.digest"
-    state = key(ledger.digest(book, store), COLUMNS)
+    state = key(ledger.digest(book, store), COLUMNS, verdicts.COLUMNS)
     if mark.is_file() and mark.read_text(encoding="utf-8") == _mark(state, paths):
         return False
-    records, samples = collect(folder, book)
+    records, samples, each = collect(folder, book)
     write_atomically(paths[0], lambda path: records.to_csv(path, index=False))
     write_atomically(paths[1], lambda path: records.to_parquet(path, index=False))
     write_atomically(paths[2], lambda path: samples.to_parquet(path, index=False))
-    write_json(paths[3], _gallery(folder, book))
+    write_atomically(paths[3], lambda path: each.to_parquet(path, index=False))
+    write_json(paths[4], _gallery(folder, book))
+    spent = trainings(store, book)
+    write_atomically(paths[5], lambda path: spent.to_csv(path, index=False))
     # last: a run killed before this point writes them again
     written = _mark(state, paths)
     write_atomically(mark, lambda path: path.write_text(written, encoding="utf-8"))
@@ -100,9 +110,10 @@ def _mark(state: str, paths: list[Path]) -> str:
     return key(state, found)
 
 
-def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All results of a folder: one row per measure (records), and one per image and measure (samples)."""
+def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All results of a folder: a row per measure (records), per image and measure (samples), per image (verdicts)."""
     store = Store(folder)
+    attacks: list[Attack] = []
     rows: list[Record] = []
     samples: list[pd.DataFrame] = []
     inspected: set[str] = set()
@@ -110,18 +121,23 @@ def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
         if entry.inspection_key not in inspected:
             inspected.add(entry.inspection_key)
             rows += _preflight(store, entry, book.failures.get(entry.inspection_key, ""))
+            rows += _cost(store, entry)
         state = book.state(store, entry)
         if state == "done":
             try:
-                scores, info = store.arrays("cells", entry.key)
-                samples += _samples(entry, scores, store)
+                found, info = store.arrays("cells", entry.key)
+                images, _ = store.arrays("images", entry.images)
+                attacks.append(Attack(entry, found, images))
+                scores = {name: values for name, values in found.items() if name != CLEAN}
+                samples += _samples(entry, scores, images)
                 rows += _rows(entry, scores, info["reason"])
             except IntegrityError as error:
                 rows.append(_missing(entry, str(error)))
         elif state == "failed":
             rows.append(_missing(entry, book.failures[entry.key]))
     records = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS)
-    return records, pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
+    joined = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
+    return records, joined, verdicts.table(attacks)
 
 
 def _gallery(folder: Path, book: Ledger) -> list[dict[str, object]]:
@@ -168,26 +184,52 @@ def _missing(entry: Entry, reason: str) -> Record:
 
 
 def _preflight(store: Store, entry: Entry, failure: str) -> list[Record]:
-    """One row per check: 1 passed, 0 not, with the remedy."""
-    if store.has("inspections", entry.inspection_key):
-        try:
-            verdict = store.info("inspections", entry.inspection_key)["preflight"]
-        except IntegrityError as error:
-            verdict = {"inspection": str(error)}
-    elif failure:
-        verdict = {"inspection": failure}
-    else:
-        return []
+    """One row per check: what `LEVELS` says, and unless it passed its code and the remedy."""
+    verdict = _findings(store, entry.inspection_key, failure)
     own = replace(
         entry, metric="preflight", family="preflight", label="Preflight", params="", threat="",
         directions=dict.fromkeys(verdict, "higher"), ranges=dict.fromkeys(verdict, "0..1"),
         key=entry.inspection_key,
     )  # fmt: skip
-    passed = {name: float(not remedy) for name, remedy in verdict.items()}
     return [
-        _record(own, name, Estimate(value, value, value, 0.0, 1), note=verdict[name])
-        for name, value in passed.items()
-    ]
+        _record(
+            own, name, Estimate(LEVELS[level], LEVELS[level], LEVELS[level], 0.0, 1),
+            note="" if level == "PASS" else ": ".join(filter(None, (code, remedy))),
+        )
+        for name, (level, code, remedy) in verdict.items()
+    ]  # fmt: skip
+
+
+def _findings(store: Store, key: str, failure: str) -> dict[str, list[str]]:
+    """Check -> level, code and remedy; or why there was no inspection."""
+    if not store.has("inspections", key):
+        return {"inspection": ["FAIL", "", failure]} if failure else {}
+    try:
+        found: dict[str, list[str]] = store.info("inspections", key)["preflight"]
+    except IntegrityError as error:
+        return {"inspection": ["FAIL", "", str(error)]}
+    if any(isinstance(finding, str) for finding in found.values()):
+        return {"inspection": ["WARN", "", "made by an earlier version; give the command again"]}
+    return found
+
+
+def _cost(store: Store, entry: Entry) -> list[Record]:
+    """What a batch of a training cost, counted and not timed: the same on every machine."""
+    if not (entry.fit and store.has("models", entry.model_key)):
+        return []
+    try:
+        cost = store.info("models", entry.model_key)["cost"]
+    except IntegrityError:
+        return []  # the cells say so
+    own = replace(
+        entry, metric="cost", family="cost", label="Training", params="", threat="",
+        directions=dict.fromkeys(cost, "lower"), ranges=dict.fromkeys(cost, "0.."),
+        key=entry.model_key,
+    )  # fmt: skip
+    exact = (
+        (name, Estimate(value, math.nan, math.nan, math.nan, 0)) for name, value in cost.items()
+    )
+    return [_record(own, name, value, headline=name == "work") for name, value in exact]
 
 
 def _record(
@@ -204,9 +246,10 @@ def _record(
     )  # fmt: skip
 
 
-def _samples(entry: Entry, scores: Mapping[str, Floats], store: Store) -> list[pd.DataFrame]:
+def _samples(
+    entry: Entry, scores: Mapping[str, Floats], images: Mapping[str, NDArray[Any]]
+) -> list[pd.DataFrame]:
     """Per image: its identity, its label, and the score (the mean over refits)."""
-    images, _ = store.arrays("images", entry.images)
     facts = {
         name: pd.Categorical([getattr(entry, name)] * len(images["ids"]))
         for name in ("dataset", "model", "trainer", "threat", "metric", "params")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from benchmark import ledger, manifest, records
 from benchmark.errors import IntegrityError
+from benchmark.examples import kept
 from benchmark.executors import Job, Outcome, execute
 from benchmark.inspection import inspect, inspection_key
 from benchmark.ledger import Entry, Ledger
-from benchmark.measuring import cell_key, measure, method
+from benchmark.measuring import cell_key, measure, method, used
 from benchmark.place import Place, dataset, prints
-from benchmark.plan import Part, Plan
+from benchmark.plan import Cell, Part, Plan, Training
 from benchmark.store import Store, locked
 from benchmark.training import experiment, model_key, third_party, train
 
@@ -31,16 +32,16 @@ class Result:
     """(title, reason) of jobs that failed."""
     damaged: tuple[str, ...]
     """Stored files that are not what had been written."""
-    unfit: tuple[str, ...]
-    """"model: check: remedy" of preflight checks that did not pass."""
+    unfit: tuple[tuple[str, str], ...]
+    """(WARN or FAIL, "model: check: code: remedy") of preflight checks that did not pass."""
 
     def status(self, strict: bool) -> int:
-        """Exit status of the command; `strict` makes failed preflight checks count."""
+        """Exit status of the command; `strict` makes failed preflight checks count (warnings never do)."""
         if self.damaged:
             return IntegrityError.status
         if self.failed:
             return 1
-        return 3 if strict and self.unfit else 0
+        return 3 if strict and any(level == "FAIL" for level, _ in self.unfit) else 0
 
 
 Watch = Callable[[Outcome], None]
@@ -71,8 +72,8 @@ def run(
         if not store.has("images", prints(plan.data, place.data).test):
             facts = {"ids": data.test.ids, "labels": data.test.y}
             store.save("images", prints(plan.data, place.data).test, facts, {})
-        waiting = [job for job in jobs if not store.has(*_result(job))]
-        log = manifest.Log(place.folder, words, workers, place.device)
+        waiting = [job for job in jobs if not _there(store, job)]
+        log = manifest.Log(place.folder, words, workers, place.device, weights=weights)
         if waiting or not manifest.read(place.folder):
             log.write(plan, data, [])
         watch = begin(waiting)
@@ -109,7 +110,8 @@ def _damaged(store: Store, jobs: list[Job]) -> tuple[str, ...]:
 def _import_own(plan: Plan) -> None:
     """Import the user's own files now: CardError if one cannot be."""
     parts: set[Part] = {cell.metric for cell in plan.cells}
-    parts |= {training.trainer for training in plan.trainings if training.trainer}
+    trainings = [*plan.trainings, *(cell.surrogate for cell in plan.cells if cell.surrogate)]
+    parts |= {training.trainer for training in trainings if training.trainer}
     for part in parts:
         if not part.card.module:
             part.card.load()
@@ -119,25 +121,30 @@ def _jobs(
     plan: Plan, place: Place, weights: Mapping[str, str]
 ) -> tuple[tuple[Entry, ...], list[Job]]:
     """The ledger's lines, and every job of the plan: each model's training, inspection and cells together."""
+    known, gallery = prints(plan.data, place.data), plan.suite.gallery
+    images, fit = known.test, known.fit
+    keep = min(plan.suite.adversarials, len(dataset(plan.data, place.data).test))
     entries: list[Entry] = []
     jobs: dict[str, Job] = {}
 
     def add(job: Job) -> None:
         jobs.setdefault(job.name, job)
 
-    known, gallery = prints(plan.data, place.data), plan.suite.gallery
-    images, fit = known.test, known.fit
-    for training in plan.trainings:
-        model = model_key(place, training, weights)
-        needs = (f"models/{model}",)
-        title = f"{training.label}, seed {training.seed}" if training.trainer else training.model
+    def trained(training: Training) -> str:
+        key = model_key(place, training, weights)
         if training.trainer:
-            add(Job(needs[0], f"train {title}", train, (place, training, model)))
+            add(Job(f"models/{key}", f"train {_title(training)}", train, (place, training, key)))
+        return key
+
+    for training in plan.trainings:
+        model, title = trained(training), _title(training)
+        needs = (f"models/{model}",)
         look = inspection_key(place, training, model, gallery)
         facts = (place, training, model, look, gallery)
         add(Job(f"inspections/{look}", f"inspect {title}", inspect, facts, needs))
         for cell in (cell for cell in plan.cells if cell.training == training):
             key = cell_key(place, cell, model)
+            other = (f"models/{trained(cell.surrogate)}",) if cell.surrogate else ()
             line = ledger.entry(
                 cell, images=images, fit=fit if training.trainer else "",
                 experiment=experiment(place, training, weights), method=method(place, cell),
@@ -145,15 +152,36 @@ def _jobs(
             )  # fmt: skip
             entries.append(line)
             what = f"{line.label} {line.threat}".strip()
-            add(
-                Job(f"cells/{key}", f"{what} of {title}", measure, (place, cell, model, key), needs)
-            )
+            work = (place, cell, model, key, keep if _attacks(cell) else 0)
+            add(Job(f"cells/{key}", f"{what} of {title}", measure, work, needs + other))
     return tuple(entries), list(jobs.values())
+
+
+def _attacks(cell: Cell) -> bool:
+    """Whether a metric is an attack: what it gives back is the harness's verdict on the examples it made."""
+    names = {measure.name for measure in cell.metric.card.measures}
+    return "robust_accuracy" in names and "grade" in used(cell)
+
+
+def _title(training: Training) -> str:
+    return f"{training.label}, seed {training.seed}" if training.trainer else training.model
 
 
 def _result(job: Job) -> tuple[str, str]:
     kind, _, key = job.name.partition("/")
     return kind, key
+
+
+def _there(store: Store, job: Job) -> bool:
+    """Whether a job was done before: of an attack, for as many adversarial examples as are to be kept now."""
+    if not store.has(*_result(job)):
+        return False
+    if job.call is not measure:
+        return True
+    try:
+        return kept(store, _result(job)[1]) >= job.arguments[-1]
+    except IntegrityError:
+        return True  # told among the damaged
 
 
 def _noted(book: Ledger, outcome: Outcome, folder: Path) -> Ledger:
@@ -182,7 +210,8 @@ def _cleared(book: Ledger, store: Store) -> Ledger:
 def _summary(
     store: Store, entries: tuple[Entry, ...], outcomes: list[Outcome], dropped: int, damaged: tuple[str, ...]
 ) -> Result:  # fmt: skip
-    unfit, seen = [], set()
+    unfit: list[tuple[str, str]] = []
+    seen = set()
     for entry in entries:
         key = entry.inspection_key
         if key in seen or not store.has("inspections", key):
@@ -194,7 +223,11 @@ def _summary(
         except IntegrityError:
             continue  # told among the damaged
         name = f"{entry.dataset}, {model}, seed {entry.seed}"
-        unfit += [f"{name}: {check}: {remedy}" for check, remedy in verdict.items() if remedy]
+        unfit += [
+            (level, f"{name}: {check}: {code}: {remedy}")
+            for check, (level, code, remedy) in verdict.items()
+            if level != "PASS"
+        ]
     return Result(
         folder=store.folder,
         computed=sum(outcome.error is None for outcome in outcomes),

@@ -7,34 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark import keys
 from benchmark.cards import ROOT
 from benchmark.datasets.base import Dataset, Split
 from benchmark.place import Place, dataset, prints
-from benchmark.plan import Training
-from benchmark.training import untrained
-from metrics.case import Manifold, Refit, predict
-from metrics.manifold._vae import VaeManifold, build_vae, fit_vae
+from benchmark.plan import Cell, Training
+from benchmark.training import experiment, model, model_key, untrained
+from metrics.case import Manifold, NotApplicable, Refit, predict
+from metrics.manifold._generators import GENERATORS, VaeManifold
 from metrics.randomness import Draws
 from trainers.base import Images
 from trainers.standard import standard
 
-_VAE = ROOT / "metrics/manifold/_vae.py"
+_GENERATORS = ROOT / "metrics/manifold"
 
 
-def facts(place: Place, training: Training, used: frozenset[str]) -> Any:
+def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
     """What the services among `used` (names of fields of Case) depend on, beside the model and its test images."""
+    training, other = cell.training, cell.surrogate
     images = prints(training.data, place.data).fit
     known = {
         "grade": lambda: keys.code_version(ROOT / "benchmark/grading.py"),
         "refit": lambda: [images, _reference_facts(training)],
         "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
         "train_x": lambda: images,
+        "surrogate": lambda: other and experiment(place, other, {}),
+        "mask": lambda: keys.code_version(_module(training.data.name)),
     }
     return {name: describe() for name, describe in known.items() if name in used}
 
@@ -74,18 +78,45 @@ def _retrain(place: Place, data: Dataset, training: Training, job: Refit) -> dic
     return {"correct": predict(trained.model, job.test_images) == data.test.y.to(place.device)}
 
 
-def manifold(place: Place, data: Dataset, test: Split) -> Manifold:
-    """The data set's own manifold, or that of a VAE fitted once to its training images."""
+def surrogate(place: Place, cell: Cell, subject: str, name: str) -> nn.Module:
+    """The other model that the cell names, which a job of its own has trained before."""
+    other = cell.surrogate
+    if other is None or other.trainer is None or other.trainer.reference != name:
+        known = "none" if other is None or other.trainer is None else other.trainer.reference
+        raise ValueError(
+            f"{cell.metric.card.name} asks for a surrogate by {name!r}, but its setting 'source: str' names {known}"
+        )
+    key = model_key(place, other, {})
+    if key == subject:
+        raise NotApplicable(f"the source {name!r} is this very model")
+    return model(place, other, key)
+
+
+def manifold(
+    place: Place, data: Dataset, test: Split,
+    generator: str = "vae", epochs: int | None = None, latent: str = "mean",
+) -> Manifold:  # fmt: skip
+    """The data set's own manifold, or that of a generator fitted once to its training images."""
     if data.manifold is not None:
         return data.manifold(test)
-    x = data.train.x.to(place.device)
-    key = keys.key(_manifold_code(data), keys.tensor(data.train.x), keys.environment(place.device))
-    weights = place.store.once("manifolds", key, lambda: fit_vae(x, seed=0).state_dict())
-    vae = build_vae(x[0]).to(place.device)
-    vae.load_state_dict(weights)
-    return VaeManifold.at(vae.eval().requires_grad_(False), test.x)
+    x, made = data.train.x.to(place.device), GENERATORS[generator]
+    code = keys.code_version(_GENERATORS / f"_{generator}.py")
+    key = keys.key(code, epochs, keys.tensor(data.train.x), keys.environment(place.device))
+    weights = place.store.once(
+        "manifolds", key, lambda: made.fit(x, seed=0, epochs=epochs).state_dict()
+    )
+    with torch.device("meta"):  # the weights are there: none are drawn
+        vae = made.build(x[0])
+    vae.load_state_dict(weights, assign=True)
+    vae = vae.to(place.device).eval().requires_grad_(False)
+    return VaeManifold.at(vae, test.x, Draws(0, test.ids), latent)
 
 
 def _manifold_code(data: Dataset) -> str:
-    own = ROOT / f"benchmark/datasets/{data.name.partition(':')[0]}.py"
-    return keys.code_version(own if data.manifold else _VAE)
+    own = _module(data.name) if data.manifold else _GENERATORS / "_generators.py"
+    return keys.code_version(own)
+
+
+def _module(dataset: str) -> Path:
+    """The source file that knows a data set's truth."""
+    return ROOT / f"benchmark/datasets/{dataset.partition(':')[0]}.py"

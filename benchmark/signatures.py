@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from benchmark.docstrings import CardError
 
-HARNESS = ("recipe", "threat", "seed", "selection", "on_epoch")
+HARNESS = ("recipe", "threat", "seed", "selection", "on_epoch", "snapshots")
 """What the harness passes to every trainer by name: no settings."""
 
 
@@ -47,7 +47,7 @@ def settings(
     path: Path, kind: str, function: ast.FunctionDef, tree: ast.Module, helps: Mapping[str, str]
 ) -> Iterator[Parameter]:
     """The keyword-only parameters of a method that are not the harness's; `helps` describes them."""
-    names = _NAMES | aliases(ast.parse(_ATTRIBUTION.read_text(encoding="utf-8"))) | aliases(tree)
+    names = _NAMES | _imported(tree) | aliases(tree)
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         name = argument.arg
         if kind == "trainers" and name in HARNESS:
@@ -63,10 +63,11 @@ def settings(
 
 def _check_is_no_loss(path: Path, function: ast.FunctionDef, name: str) -> None:
     """A trainer of the full form takes what the harness passes; a loss cannot have settings of these names."""
-    if any(ast.unparse(each).endswith("from_loss") for each in function.decorator_list):
+    lifts = ("from_loss", "from_objective")
+    if any(ast.unparse(each).endswith(lifts) for each in function.decorator_list):
         raise CardError(
             f"{path}: setting {name!r} has a name that the harness itself passes to trainers; rename it "
-            "(a loss finds the threat in step.threat)"
+            "(a loss finds the threat in step.threat, an objective in setup.threat)"
         )
 
 
@@ -122,12 +123,30 @@ def _plain(annotation: str, kind: Any) -> str:
     return re.sub(r"Annotated\[([^\[\]]*)\]", r"\1", annotation)
 
 
-_ATTRIBUTION = Path(__file__).parent.parent / "metrics/attribution.py"
+_ROOT = Path(__file__).parent.parent
 _NAMES: dict[str, Any] = {
     "Annotated": Annotated, "Literal": Literal,
     **{word: getattr(annotated_types, word) for word in ("Ge", "Gt", "Le", "Lt")},
     **{kind.__name__: kind for kind in (int, float, bool, str, tuple, object)},
 }  # fmt: skip
+
+
+def _imported(tree: ast.Module) -> dict[str, Any]:
+    """The names for a choice that a file imports from the rooms of the methods: `from metrics.fill import Fill`."""
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            ("metrics.", "trainers.")
+        ):
+            file = _ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py")
+            if file.is_file():
+                known = aliases(ast.parse(file.read_text(encoding="utf-8")))
+                found |= {
+                    alias.asname or alias.name: known[alias.name]
+                    for alias in node.names
+                    if alias.name in known
+                }
+    return found
 
 
 def aliases(tree: ast.Module) -> dict[str, Any]:

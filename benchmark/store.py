@@ -52,7 +52,7 @@ def write_json(path: Path, content: object) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """The results in one folder. `kind` is models, cells, inspections, refits, manifolds or images."""
+    """The results in one folder. `kind` is models, cells, adversarials, inspections, refits, manifolds or images."""
 
     folder: Path
 

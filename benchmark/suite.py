@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 from pydantic import (
@@ -70,6 +70,8 @@ class Suite(BaseModel):
     """Test images that are used (the first ones); none means all."""
     train_limit: Annotated[int, Ge(1)] | None = None
     """Training images that are used; none means all."""
+    split: Literal["test", "validation"] = "test"
+    """What is measured on: the test images, or those held out of the training data, for choosing settings."""
     threat: str = "Linf"
     """For every trainer and metric that names none: "Linf" (the data set's own radius), "Linf 8/255", "Linf *0.5"."""
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -77,8 +79,14 @@ class Suite(BaseModel):
     trainer: list[Entry] = []
     metric: Annotated[list[Entry], MinLen(1)]
     model: list[str] = []
-    """Third-party models, as `file:PATH@ARCHITECTURE`."""
+    """Models of others, in the forms of benchmark/models/spec.py."""
     gallery: Gallery = Gallery()
+    adversarials: Annotated[int, Ge(0)] = 1000
+    """Test images (the first ones) whose adversarial examples every attack keeps in the store, for `bench verify`.
+
+    An attack is a metric with the measure robust_accuracy. Scores do not depend on this number; asking for more
+    examples than are there computes the attacks again.
+    """
 
     file: str = Field(default="", exclude=True)
 
@@ -136,6 +144,7 @@ def changed(
     metrics: Sequence[str] = (),
     seeds: Sequence[int] = (),
     limit: int | None = None,
+    split: str | None = None,
 ) -> Suite:
     """The suite as the command line changes it; the file's checks hold for the result as well."""
     content = suite.model_dump(exclude={"trainer", "metric"})
@@ -143,7 +152,7 @@ def changed(
     content["metric"] = _chosen(suite.metric, metrics, "metrics")
     content["model"] = [*suite.model, *models]
     content["file"] = suite.file
-    given = {"dataset": dataset, "seeds": list(seeds), "limit": limit}
+    given = {"dataset": dataset, "seeds": list(seeds), "limit": limit, "split": split}
     return _validated({**content, **{k: v for k, v in given.items() if v not in (None, [])}})
 
 

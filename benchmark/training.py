@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -13,15 +11,16 @@ from torch import nn
 
 from benchmark import keys
 from benchmark.datasets.base import Dataset, Split
-from benchmark.datasets.defaults import defaults
+from benchmark.datasets.defaults import Defaults, defaults
 from benchmark.errors import BenchError, IntegrityError
 from benchmark.models import checkpoint
 from benchmark.models.base import build
 from benchmark.models.spec import header, parse
 from benchmark.place import Place, dataset, prints
 from benchmark.plan import Training
+from benchmark.snapshots import FileSnapshots
 from benchmark.store import write_atomically
-from trainers.base import Diverged, Epoch, Images, OnEpoch, Trained
+from trainers.base import Diverged, Images, OnEpoch, Trained
 from trainers.recipe import Recipe
 
 
@@ -37,12 +36,9 @@ def model_key(place: Place, training: Training, weights: Mapping[str, str]) -> s
 
 
 def experiment(place: Place, training: Training, weights: Mapping[str, str]) -> str:
-    """What a training depends on apart from its seed; or which file a third party's is (`weights`: sha256 by spec)."""
+    """What a training depends on apart from its seed; or which model a third party's is (`weights`: sha256 by spec)."""
     if training.trainer is None:
-        spec = parse(training.model)
-        # the weights say which file it is, wherever it lies
-        facts = replace(spec, text="", path=Path())
-        return keys.key(weights[training.model], facts, keys.network_code(spec.architecture))
+        return keys.key(weights[training.model], checkpoint.facts(parse(training.model)))
     assert training.recipe is not None
     return keys.key(
         prints(training.data, place.data).fit, keys.part_facts(training.trainer), training.recipe,
@@ -54,21 +50,27 @@ def experiment(place: Place, training: Training, weights: Mapping[str, str]) -> 
 def train(place: Place, training: Training, key: str) -> None:
     """Train a model and keep it with its log."""
     data = dataset(training.data, place.data)
-    began = time.perf_counter()
-    trained = fit(data, training, place.device)
+    unfinished = place.folder / "store" / "unfinished" / f"{key}.snapshot"
+    snapshots = FileSnapshots(unfinished, key, place.device)
+    trained = fit(data, training, place.device, snapshots=snapshots)
     info = {
         "label": training.label,
-        "seconds": round(time.perf_counter() - began, 3),
         "kept": trained.kept,
-        "log": [dict(zip(Epoch._fields, epoch, strict=True)) for epoch in trained.log],
+        "cost": trained.cost._asdict(),
+        "log": [epoch._asdict() for epoch in trained.log],
     }
     place.store.save("models", key, trained.model.state_dict(), info)
+    snapshots.discard()
 
 
 def fit(
-    data: Dataset, training: Training, device: str, on_epoch: OnEpoch = lambda epoch: None
+    data: Dataset,
+    training: Training,
+    device: str,
+    on_epoch: OnEpoch = lambda epoch: None,
+    snapshots: FileSnapshots | None = None,
 ) -> Trained:
-    """Train a model as the training says."""
+    """Train a model as the training says, from its last snapshot on if there is one."""
     assert training.trainer is not None
     assert training.recipe is not None
     trainer = training.trainer.card.load()
@@ -81,6 +83,7 @@ def fit(
         selection=training.selection,
         seed=training.seed,
         on_epoch=on_epoch,
+        snapshots=snapshots,
         **dict(training.trainer.settings),
     )
     return trained
@@ -90,10 +93,18 @@ def untrained(data: Dataset, name: str, recipe: Recipe, seed: int) -> nn.Module:
     """The recipe's architecture for a data set, initialised by the seed."""
     facts = defaults(name)
     channels, size, _ = data.shape
+    mean, std = normalisation(facts, recipe)
     return build(
         recipe.architecture, channels=channels, classes=len(data.classes), size=size,
-        activation=recipe.activation, mean=facts.mean, std=facts.std, seed=seed,
+        activation=recipe.activation, mean=mean, std=std, seed=seed,
     )  # fmt: skip
+
+
+def normalisation(facts: Defaults, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel that the network's images are normalised by."""
+    if recipe.pixels == "symmetric":
+        return (0.5,) * facts.channels, (0.5,) * facts.channels
+    return facts.mean, facts.std
 
 
 def train_to_file(
@@ -104,8 +115,11 @@ def train_to_file(
     assert recipe is not None
     if not os.access(file.absolute().parent, os.W_OK):
         raise BenchError(f"cannot write {file}: its folder is not there or is read-only")
+    data = dataset(training.data, root)
+    key = model_key(Place(file.parent, root, device), training, {})
+    snapshots = FileSnapshots(Path(f"{file}.unfinished"), key, device)
     try:
-        trained = fit(dataset(training.data, root), training, device, on_epoch)
+        trained = fit(data, training, device, on_epoch, snapshots)
     except Diverged as error:
         raise TrainingFailed(f"{training.label}: {error}") from None
     net = {
@@ -113,8 +127,9 @@ def train_to_file(
         for name, value in trained.model.state_dict().items()
         if name.startswith("net.")  # the normalisation stands in the header
     }
-    head = header(recipe.architecture, facts.mean, facts.std, recipe.activation)
+    head = header(recipe.architecture, *normalisation(facts, recipe), recipe.activation)
     write_atomically(file, lambda path: save_file(net, path, head))
+    snapshots.discard()
     return f"file:{file}"
 
 
@@ -124,7 +139,10 @@ def model(place: Place, training: Training, key: str) -> nn.Module:
     if training.trainer is None:
         found = third_party(training.model, data)
         if model_key(place, training, {training.model: found.sha256}) != key:
-            raise IntegrityError(f"{training.model}: the file has changed since the run began")
+            raise IntegrityError(
+                f"{training.model}: the model is another one than when the run began: its file has changed, or the "
+                "function that makes it draws random numbers that are not torch's"
+            )
         loaded: nn.Module = found.model
     else:
         assert training.recipe is not None

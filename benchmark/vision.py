@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -43,7 +44,7 @@ def timm() -> ModuleType:
 
 
 def robustbench() -> ModuleType:
-    """The package robustbench, with its `utils` and `model_zoo` loaded."""
+    """The package robustbench, with its `utils` and `model_zoo` loaded; ImportError that names the remedy."""
     torchvision()
     if find_spec("pkg_resources") is None:
         raise ImportError(
@@ -51,13 +52,40 @@ def robustbench() -> ModuleType:
         )
     if "autoattack" not in sys.modules and find_spec("autoattack") is None:
         _alias_autoattack()
-    return _quietly("robustbench")
+    try:
+        package = _quietly("robustbench")
+    except ImportError as error:
+        raise ImportError(f"robustbench does not import ({error}); {_remedy(error)}") from error
+    if not hasattr(package, "benchmark") or not hasattr(package.utils, "download_gdrive_new"):
+        raise ImportError(
+            f"the robustbench in {package.__path__[0]} is an old copy that another package has written over it "
+            "(torchattacks 3.5.1 does): pip uninstall torchattacks; "
+            "pip install --force-reinstall --no-deps robustbench"
+        )
+    return package
+
+
+def _remedy(error: ImportError) -> str:
+    """What to install when robustbench stops at an import."""
+    if "timm" in f"{error.name} {error}":
+        return "it is written for timm 1.0.9: pip install timm==1.0.9"
+    missing = isinstance(error, ModuleNotFoundError) and error.name
+    if missing and missing.partition(".")[0] != "robustbench":
+        return f"pip install {missing.partition('.')[0]}"
+    return "pip install --force-reinstall --no-deps robustbench"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings these packages give about their own insides; what they print goes to stderr."""
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _quietly(name: str) -> ModuleType:
-    """Import without the deprecation warnings these packages give about their own insides."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Import without warnings."""
+    with quiet():
         return import_module(name)
 
 

@@ -30,7 +30,19 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return logits.masked_fill(true, -torch.inf).amax(1) - logits[true]
 
 
-LOSSES: dict[str, Loss] = {"xent": cross_entropy, "margin": margin}
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce & Hein 2020), shape (n,): the margin over the gap of the largest to the third.
+
+    It does not change when the logits are scaled. With two classes there is no third, and the margin itself is given.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, y)
+    top = logits.topk(3).values
+    return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+LOSSES: dict[str, Loss] = {"xent": cross_entropy, "margin": margin, "dlr": dlr}
+"""`margin` is the loss of Carlini & Wagner (2017), without the confidence that ends it."""
 
 
 @contextmanager
@@ -61,8 +73,14 @@ def input_gradients(
     """Gradients of several scores per image, `scores(x)` of shape (m, n), with respect to the images: (m, *x.shape).
 
     Row i of each depends on image i alone, provided that the model does not couple a batch (see `frozen`). With
-    `create_graph` the result can itself be differentiated with respect to the parameters (double backpropagation).
+    `create_graph` the result can itself be differentiated with respect to the parameters (double backpropagation);
+    ValueError in mixed precision, which would round those second derivatives away.
     """
+    if create_graph and torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            "this method differentiates input gradients, which mixed precision would spoil: "
+            "set precision = 'float32' in its recipe"
+        )
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         rows = scores(x)
@@ -89,7 +107,7 @@ def fgsm(
     """One step of length eps up the loss (Goodfellow et al. 2015), shape of x."""
     with frozen(model):
         gradient = input_gradient(lambda images: loss(model(images), y), x)
-    return x + threat.project(x, threat.step(gradient, threat.eps))
+    return x + threat.ascend(x, torch.zeros_like(x), gradient, threat.eps)
 
 
 def pgd(
@@ -111,7 +129,7 @@ def pgd(
     with frozen(model):
         for _ in range(steps):
             gradient = input_gradient(lambda images: loss(model(images), y), x + delta)
-            delta = threat.project(x, delta + threat.step(gradient, step_size))
+            delta = threat.ascend(x, delta, gradient, step_size)
     return x + delta
 
 

@@ -1,29 +1,39 @@
-"""Attribution methods, through Captum: `(model, x, target) -> maps` of the shape of x.
+"""Attribution methods, through Captum where it serves: `(model, x, target) -> maps` of the shape of x.
 
 What is attributed is a scalar of the logits. The default is the log-odds of the explained class, log p/(1-p): its
 gradient is that of the cross-entropy, negated, up to a positive factor per image, so it ranks pixels as Kim, Seo &
 Jeon's loss gradient does, but it does not underflow where the model is sure of itself; and, unlike a logit's, it does
 not change when the same function is added to all logits (which leaves every prediction as it is).
+
+Every method is batched, and the map of an image does not depend on its batch: random numbers are keyed by image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
-from captum.attr import InputXGradient, IntegratedGradients, Saliency
+from captum.attr import InputXGradient, IntegratedGradients, Occlusion, Saliency
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metrics import edges
+from metrics._rules import Guided, LastConvolution, Rescale
 from metrics.attacks import frozen, margin
-from metrics.case import in_batches, predict
+from metrics.case import NotApplicable, in_batches, predict
+from metrics.importance import softened
 from metrics.randomness import Draws
 
-Of = Literal["log_odds", "logit", "log_probability", "margin"]
+Of = Literal["log_odds", "logit", "log_probability", "margin", "probability", "cross_entropy"]
 AttributionName = Literal[
-    "gradient", "gradient_x_input", "integrated_gradients", "smoothgrad", "random"
-]
+    "gradient", "gradient_x_input", "integrated_gradients", "smoothgrad", "smoothgrad_squared", "vargrad",
+    "gradient_shap", "deeplift", "guided_backprop", "grad_cam", "occlusion", "random", "sobel",
+    "blurred_gradient", "blurred_gradient_x_input", "blurred_integrated_gradients", "blurred_smoothgrad",
+    "blurred_smoothgrad_squared", "blurred_vargrad", "blurred_gradient_shap", "blurred_deeplift",
+    "blurred_guided_backprop", "blurred_grad_cam", "blurred_occlusion", "blurred_random",
+]  # fmt: skip
+"""The methods; the controls `random` and `sobel`, which know nothing of the model; and each map but Sobel's blurred."""
 
 
 class Explained(nn.Module):
@@ -37,10 +47,13 @@ class Explained(nn.Module):
         """The scalar of each image.
 
         A batch that holds all images several times, one after another, repeats the targets: so Captum's integrated
-        gradients stacks the points of its path.
+        gradients stacks the points of its path, and its occlusion the windows.
         """
-        logits = self.model(x)
-        target = self.target.repeat(len(x) // len(self.target))
+        return self.scalar(self.model(x))
+
+    def scalar(self, logits: Tensor) -> Tensor:
+        """The scalar of each image's logits (n, K), or of those of all images several times."""
+        target = self.target.repeat(len(logits) // len(self.target))
         return _SCALARS[self.of](logits, target)
 
 
@@ -49,11 +62,17 @@ def _log_odds(logits: Tensor, target: Tensor) -> Tensor:
     return logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
 
 
+def _of_target(values: Tensor, target: Tensor) -> Tensor:
+    return values.gather(1, target[:, None]).squeeze(1)
+
+
 _SCALARS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log_odds": _log_odds,
-    "logit": lambda logits, target: logits.gather(1, target[:, None]).squeeze(1),
+    "logit": _of_target,
     "log_probability": lambda logits, target: -F.cross_entropy(logits, target, reduction="none"),
     "margin": lambda logits, target: -margin(logits, target),
+    "probability": lambda logits, target: _of_target(logits.softmax(1), target),
+    "cross_entropy": lambda logits, target: F.cross_entropy(logits, target, reduction="none"),
 }
 
 
@@ -85,14 +104,118 @@ def integrated_gradients(explained: Explained, x: Tensor, draws: Draws) -> Tenso
 
 def smoothgrad(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     """Mean gradient over 20 noisy copies, sigma 0.15 (Smilkov et al. 2017)."""
+    return _noisy_gradients(explained, x, draws).mean(0)
+
+
+def smoothgrad_squared(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """Mean squared gradient over 20 noisy copies, sigma 0.15 (Hooker et al. 2019)."""
+    return _noisy_gradients(explained, x, draws).square().mean(0)
+
+
+def vargrad(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """Variance of the gradient over 20 noisy copies, sigma 0.15 (Adebayo et al. 2018)."""
+    return _noisy_gradients(explained, x, draws).var(0, correction=0)
+
+
+def _noisy_gradients(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     # Captum's NoiseTunnel draws from the global generator, which would tie the map to the batch
     copies = (x + 0.15 * draws.fork("copy", i).normal(*x.shape[1:]) for i in range(20))
-    return torch.stack([gradient(explained, copy, draws) for copy in copies]).mean(0)
+    return torch.stack([gradient(explained, copy, draws) for copy in copies])
+
+
+def gradient_shap(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """Mean of (x - x0) ds/dx at 50 random points between the image and plain images x0 of random colour.
+
+    The expected gradients of Lundberg & Lee 2017 and Erion et al. 2021, without noise of their own.
+    """
+    # Captum's GradientShap draws from NumPy's global generator
+    total = torch.zeros_like(x)
+    for i in range(50):
+        colour = draws.fork("colour", i).uniform(x.shape[1], 1, 1)
+        away = x.detach() - colour
+        point = colour + draws.fork("along", i).uniform(1, 1, 1) * away
+        total += away * gradient(explained, point, draws)
+    return total / 50
+
+
+def deeplift(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """DeepLIFT from black by the Rescale rule (Shrikumar, Greenside & Kundaje 2017).
+
+    The last step, from the logits to the scalar, is linearised at the image, so that the map adds up to the change of
+    a logit, and to that of other scalars to first order. NotApplicable to a model with a step that has no rule: rules
+    exist for elementwise activations and max pooling, beside all that is linear.
+    """
+    black = torch.zeros_like(x)
+    with Rescale(2 * len(x)):
+        logits, at_black = explained.model(torch.cat([x.requires_grad_(), black])).chunk(2)
+    (slopes,) = torch.autograd.grad(explained.scalar(logits).sum(), logits, retain_graph=True)
+    (multipliers,) = torch.autograd.grad(logits, x, slopes)
+    maps = (x - black) * multipliers
+    _check_complete(maps, slopes * (logits - at_black), slopes * logits)
+    return maps
+
+
+def _check_complete(maps: Tensor, change: Tensor, size: Tensor) -> None:
+    """NotApplicable if maps miss the change (n, K) by more than rounding does; `size` (n, K) of what was subtracted."""
+    missing = (maps.flatten(1).sum(1) - change.sum(1)).abs()
+    allowed = 0.01 * maps.flatten(1).abs().sum(1) + 1e-4 * size.abs().sum(1)
+    if (missing > allowed).any():
+        raise NotApplicable(
+            "DeepLIFT's contributions do not add up to the change of the logits: the model has a step without a rule "
+            "(rules exist for elementwise activations and max pooling)"
+        )
+
+
+def guided_backprop(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """The gradient, with ReLUs that let only positive gradients through (Springenberg et al. 2015).
+
+    Other activations keep their derivative. NotApplicable to a model without ReLU.
+    """
+    with Guided() as relu:
+        score = explained(x.requires_grad_()).sum()
+    if not relu.found:
+        raise NotApplicable("guided backpropagation is a rule for ReLU, and the model has none")
+    return torch.autograd.grad(score, x)[0]
+
+
+def grad_cam(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """Grad-CAM of the last convolution that has more than one pixel, bilinear to the image (Selvaraju et al. 2017).
+
+    The same in every channel, and never negative. NotApplicable to a model without convolutions.
+    """
+    with LastConvolution() as last:
+        score = explained(x.requires_grad_()).sum()
+    if last.features is None:
+        raise NotApplicable("Grad-CAM needs a convolution, and the model has none")
+    (slopes,) = torch.autograd.grad(score, last.features)
+    cam = (slopes.mean((2, 3), keepdim=True) * last.features).sum(1, keepdim=True).relu()
+    return F.interpolate(cam, size=x.shape[2:], mode="bilinear").expand_as(x)
+
+
+def occlusion(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """Fall of s when a mid-grey window hides the pixel, mean over the windows that do (Zeiler & Fergus 2014).
+
+    The window has 1/8 of the image's height and width (two pixels at least) and moves by half of that; the same in
+    every channel.
+    """
+    window = [min(size, max(2, size // 8)) for size in x.shape[2:]]
+    return Occlusion(explained).attribute(
+        x,
+        sliding_window_shapes=(x.shape[1], *window),
+        strides=(x.shape[1], *((size + 1) // 2 for size in window)),
+        baselines=0.5,
+        perturbations_per_eval=max(1, 500 // len(x)),
+    )
 
 
 def random(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     """Standard normal noise: the control that knows nothing of the model or the image."""
     return draws.normal(*x.shape[1:])
+
+
+def sobel(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """Sobel's edges of the image, the same in every channel: the control that knows nothing of the model."""
+    return edges.sobel(x)[:, None].expand_as(x)
 
 
 def explain(
@@ -107,12 +230,20 @@ def explain(
     """Signed maps of the shape of x for the predicted class (or `target`, shape (n,)).
 
     The predicted class is the default because maps for the true label would tell it to whoever sees the maps.
+    "blurred_NAME" is the absolute map NAME behind a Gaussian (see `softened`). ValueError for an unknown attribution,
+    NotApplicable for one that has no meaning for the model.
     """
-    method: Attribution = globals()[attribution]
+    if attribution not in get_args(AttributionName):
+        raise ValueError(
+            f"attribution {attribution!r} is unknown; valid: {', '.join(get_args(AttributionName))}"
+        )
+    name = attribution.removeprefix("blurred_")
+    method: Attribution = globals()[name]
 
     def maps(images: Tensor, labels: Tensor, numbers: Draws) -> Tensor:
-        return method(Explained(model, labels, of), images.clone(), numbers).detach()
+        found = method(Explained(model, labels, of), images.clone(), numbers).detach()
+        return found if name == attribution else softened(found.abs())
 
     with frozen(model):
         target = predict(model, x) if target is None else target
-        return in_batches(maps, x, target, draws.fork("attribution", attribution))
+        return in_batches(maps, x, target, draws.fork("attribution", name))

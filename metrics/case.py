@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 from torch import Tensor, nn
 
+from metrics.batching import in_batches as in_batches
+from metrics.batching import predict as predict
 from metrics.randomness import Draws
 
 if TYPE_CHECKING:
@@ -47,6 +48,20 @@ class Manifold(Protocol):
         """The point of the manifold that stands for each image, shape kept."""
 
 
+class FindManifold(Protocol):
+    """Where the true manifold is known, that one; otherwise a generator fitted once to the training images."""
+
+    def __call__(
+        self, generator: str = "vae", epochs: int | None = None, latent: str = "mean"
+    ) -> Manifold:
+        """The manifold of a generator (the values of the setting `generator`), fitted for so many epochs.
+
+        None means as many as its file says. `latent` is how it projects: to the "mean" of the encoder, to a "sample"
+        of it, or to the nearest point that a descent from the mean finds ("opt"). All three are idle where the true
+        manifold is known.
+        """
+
+
 @dataclass(frozen=True)
 class Refit:
     """One retraining from scratch: these training images, tested on these, with this seed."""
@@ -74,11 +89,21 @@ class Case:
     threat: ThreatModel | None
     classes: int
     grade: Callable[[Tensor], Scores]
-    """Adversarial images -> robust_accuracy and the checks of ball and range, done by the harness."""
+    """Adversarial images, shape of `x` -> robust_accuracy, perturbation, invalid and margin, found by the harness."""
     refit: Callable[[Iterable[Refit]], Tensor]
     """Retrainings of the data set's reference classifier -> 0/1 correctness, shape (refits, n)."""
-    manifold: Callable[[], Manifold]
-    """The true manifold where the data set knows it, otherwise a VAE fitted to the training images."""
+    manifold: FindManifold
+    """The image manifold: the true one where the data set knows it, otherwise a generator's."""
+    surrogate: Callable[[str], nn.Module]
+    """Another classifier of the same data, trained by the trainer of this name (or file); in eval mode and frozen.
+
+    The name is the value of the metric's setting `source: str`, or `referee: str`. NotApplicable if that classifier is
+    `model` itself.
+    """
+    mask: Callable[[], Tensor | None] = lambda: None
+    """The pixels of `x` that carry the class, bool (n, H, W); None where the data set does not know them."""
+    train_y: Tensor | None = None
+    """Labels of `train_x`; the harness always has them."""
 
     def needs_threat(self) -> ThreatModel:
         """The threat to evaluate under; NotApplicable without one."""
@@ -94,21 +119,3 @@ class Metric(Protocol):
 
     def __call__(self, case: Case, /, **settings: object) -> Scores:
         """Measure the case; settings are keyword-only."""
-
-
-def in_batches(
-    function: Callable[..., Tensor], *tensors: Tensor | Draws, size: int = 250
-) -> Tensor:
-    """`function` over slices of the tensors (and draws), joined again: bounds memory, changes no result.
-
-    The slices are fixed by `size` alone, so rounding does not depend on how the work was shared out.
-    """
-    length = len(tensors[0].ids if isinstance(tensors[0], Draws) else tensors[0])
-    parts = [slice(start, start + size) for start in range(0, length, size)]
-    return torch.cat([function(*(tensor[part] for tensor in tensors)) for part in parts])
-
-
-@torch.no_grad()
-def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """Predicted classes, shape (n,)."""
-    return in_batches(lambda batch: model(batch).argmax(1), x)

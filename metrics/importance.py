@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from metrics.fill import blurred
 from metrics.randomness import Draws
 
+Reduction = Literal["sum_abs", "abs_sum", "sum", "max_abs", "l2"]
 
-def pixel_map(maps: Tensor) -> Tensor:
-    """Importance of each pixel: absolute values summed over the channels, (n, C, H, W) -> (n, H, W)."""
-    return maps.abs().sum(1)
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum_abs": lambda maps: maps.abs().sum(1),
+    "abs_sum": lambda maps: maps.sum(1).abs(),
+    "sum": lambda maps: maps.sum(1),
+    "max_abs": lambda maps: maps.abs().amax(1),
+    "l2": lambda maps: maps.square().sum(1).sqrt(),
+}
+
+
+def pixel_map(maps: Tensor, reduction: Reduction = "sum_abs") -> Tensor:
+    """Importance of each pixel, (n, C, H, W) -> (n, H, W).
+
+    sum_abs: absolute values summed over the channels. abs_sum: the channels' sum, absolute. sum: the same with its
+    sign, so that what speaks against the class comes last. max_abs and l2: the channels' largest absolute value, and
+    their Euclidean length. On one channel all but `sum` rank pixels alike.
+    """
+    return _REDUCTIONS[reduction](maps)
+
+
+def softened(maps: Tensor) -> Tensor:
+    """Maps (n, C, H, W) behind a Gaussian of 1/16 of the image's shorter side, at least one pixel.
+
+    Blurring adds no information, so a measure that prefers the blurred map rewards smoothness.
+    """
+    return blurred(maps, max(1.0, min(maps.shape[2:]) / 16))
 
 
 def top(importance: Tensor, fraction: float, draws: Draws) -> Tensor:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # plans hold threats, and planning must not load torch
     from metrics.randomness import Draws
 
 
-def _column(values: Tensor, like: Tensor) -> Tensor:
+def column(values: Tensor, like: Tensor) -> Tensor:
     """(n,) -> (n, 1, ..., 1), to multiply with `like` of shape (n, ...)."""
     return values.view(-1, *[1] * (like.dim() - 1))
 
@@ -54,10 +54,14 @@ class ThreatModel(ABC):
         """An allowed perturbation of `x` near this one: inside the ball, `x + delta` inside [0, 1].
 
         First onto the ball, then onto [0, 1]^d, as is usual: for Linf that is the nearest allowed one, for L2 it need
-        not be where both bind.
+        not be where both bind. L1 projects onto both at once, because what the cut takes away is much of its ball.
         """
         # [0, 1]^d contains x, so the cut only shortens delta: the result is in the ball as well
         return (x + self.into_ball(delta)).clamp(0, 1) - x
+
+    def ascend(self, x: Tensor, delta: Tensor, gradient: Tensor, size: float) -> Tensor:
+        """The allowed perturbation of `x` that follows on `delta`: a step of norm `size` up the gradient, projected."""
+        return self.project(x, delta + self.step(gradient, size))
 
     @abstractmethod
     def into_ball(self, delta: Tensor) -> Tensor:
@@ -101,27 +105,96 @@ class L2(ThreatModel):
 
     def into_ball(self, delta: Tensor) -> Tensor:
         length = self.size(delta).clamp_min(1e-12)
-        return delta * _column((self.eps / length).clamp_max(1), delta)
+        return delta * column((self.eps / length).clamp_max(1), delta)
 
     def step(self, gradient: Tensor, size: float) -> Tensor:
         # by the largest entry first: the squares of a sure model's gradients are 0 in float32
         largest = gradient.flatten(1).abs().amax(1).clamp_min(1e-37)
-        gradient = gradient / _column(largest, gradient)
-        return size * gradient / _column(self.size(gradient).clamp_min(1e-12), gradient)
+        gradient = gradient / column(largest, gradient)
+        return size * gradient / column(self.size(gradient).clamp_min(1e-12), gradient)
 
     def noise(self, x: Tensor, draws: Draws) -> Tensor:
         radius = draws.fork("radius").uniform(1).squeeze(1) ** (1 / x[0].numel())
-        return self.step(draws.normal(*x.shape[1:]), self.eps) * _column(radius, x)
+        return self.step(draws.normal(*x.shape[1:]), self.eps) * column(radius, x)
 
     def size(self, delta: Tensor) -> Tensor:
         return delta.flatten(1).norm(dim=1)
 
 
-NORMS: dict[str, type[ThreatModel]] = {norm.norm: norm for norm in (Linf, L2)}
+class L1(ThreatModel):
+    """The sum of the changes of all pixels may be eps: few pixels, changed a lot.
+
+    `SHARE` is the part of the entries that a step moves. The steepest step moves the largest alone and needs as many
+    steps as there are pixels to change; that many equally large moves are the usual remedy (Tramer & Boneh 2019).
+    """
+
+    norm = "L1"
+    SHARE: ClassVar[float] = 0.05
+
+    def project(self, x: Tensor, delta: Tensor) -> Tensor:
+        """The nearest allowed perturbation: inside the ball and `x + delta` inside [0, 1] (Croce & Hein 2021)."""
+        room = x.where(delta < 0, 1 - x)  # how far an entry may go in the direction of its own sign
+        return (x + self._nearest(delta, room)).clamp(0, 1) - x
+
+    def ascend(self, x: Tensor, delta: Tensor, gradient: Tensor, size: float) -> Tensor:
+        # a pixel that is black or white already cannot take its part of the step
+        at = x + delta
+        blocked = ((at >= 1 - 1e-6) & (gradient > 0)) | ((at <= 1e-6) & (gradient < 0))
+        return self.project(x, delta + self.step(gradient.masked_fill(blocked, 0), size))
+
+    def into_ball(self, delta: Tensor) -> Tensor:
+        return self._nearest(delta, delta.abs())
+
+    def step(self, gradient: Tensor, size: float) -> Tensor:
+        count = max(1, round(self.SHARE * gradient[0].numel()))
+        kept = gradient.flatten(1).abs().topk(count).values[:, -1]
+        return size * self.spread(gradient, kept)
+
+    def spread(self, gradient: Tensor, least: Tensor) -> Tensor:
+        """Unit norm, shared equally by the entries of size at least `least` (n,), along their signs."""
+        sign = gradient.sign() * (gradient.abs() >= column(least, gradient))
+        return sign / column(self.size(sign).clamp_min(1), sign)
+
+    def noise(self, x: Tensor, draws: Draws) -> Tensor:
+        # d + 1 exponential numbers over their sum are uniform on the simplex
+        share = -draws.uniform(x[0].numel() + 1).double().log()
+        share = (share / share.sum(1, keepdim=True))[:, :-1].float().view_as(x)
+        sign = (draws.fork("sign").uniform(*x.shape[1:]) - 0.5).sign()
+        return self.eps * sign * share
+
+    def size(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().sum(1)
+
+    def _nearest(self, delta: Tensor, room: Tensor) -> Tensor:
+        """Every entry is shortened by the same amount, at most to 0, and cut to its room.
+
+        The least such amount for which the ball holds the rest, by Newton's method and bisection in turn. A row is
+        settled by its own numbers alone, so the others in the batch do not matter.
+        """
+        length, room = delta.flatten(1).abs(), room.flatten(1)
+        low, high = length.new_zeros(len(length)), length.amax(1)
+        amount = low
+        for number in range(64):
+            left = (length - amount[:, None]).clamp_min(0)
+            excess = left.minimum(room).sum(1) - self.eps
+            unsettled = (excess > 1e-6 * self.eps) | ((excess < -1e-6 * self.eps) & (amount > 0))
+            if not unsettled.any():
+                break
+            low, high = amount.where(excess > 0, low), high.where(excess > 0, amount)
+            middle = (low + high) / 2
+            shrinking = ((left > 0) & (left < room)).sum(1)
+            newton = amount + excess / shrinking.clamp_min(1)
+            usable = (newton > low) & (newton < high) & (number % 2 == 0)
+            amount = newton.where(usable, middle).where(unsettled, amount)
+        amount = high.where(unsettled, amount)  # float32 has no better one: stay inside
+        return delta.sign() * (length - amount[:, None]).clamp_min(0).minimum(room).view_as(delta)
+
+
+NORMS: dict[str, type[ThreatModel]] = {norm.norm: norm for norm in (Linf, L2, L1)}
 
 
 def parse(text: str) -> ThreatModel:
-    """A threat as it is written in suites and tables: "Linf 8/255", "L2 0.5".
+    """A threat as it is written in suites and tables: "Linf 8/255", "L2 0.5", "L1 12".
 
     Raises ValueError that says what came and what would be valid.
     """

@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from metrics import attacks
 from metrics.randomness import Draws
-from metrics.threat import L2, Linf, ThreatModel
+from metrics.threat import L1, L2, Linf, ThreatModel
 
-THREATS = [Linf(0.05), L2(0.3)]
-every_threat = pytest.mark.parametrize("threat", THREATS, ids=str)
+every_threat = pytest.mark.parametrize("threat", [Linf(0.05), L2(0.3), L1(0.3)], ids=str)
 IDS = torch.arange(128)
 
 
@@ -77,6 +76,29 @@ def test_cross_entropy_literally() -> None:
     assert got == pytest.approx(expected, rel=1e-6)
 
 
+def test_dlr_literally() -> None:
+    logits = Draws(0, torch.arange(50)).normal(6)
+    y = torch.arange(50) % 6
+    for z, k, got in zip(logits.tolist(), y.tolist(), attacks.dlr(logits, y).tolist(), strict=True):
+        first, _, third = sorted(z, reverse=True)[:3]
+        other = max(v for i, v in enumerate(z) if i != k)
+        assert got == pytest.approx(-(z[k] - other) / (first - third), rel=1e-5)
+
+
+def test_dlr_does_not_see_the_scale_of_the_logits_nor_a_shift() -> None:
+    logits, y = Draws(0, torch.arange(50)).normal(6), torch.arange(50) % 6
+    torch.testing.assert_close(
+        attacks.dlr(1e4 * logits + 7, y), attacks.dlr(logits, y), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_dlr_of_two_classes_is_the_margin_and_of_three_is_defined() -> None:
+    logits, y = Draws(0, torch.arange(9)).normal(3), torch.arange(9) % 2
+    assert torch.equal(attacks.dlr(logits[:, :2], y), attacks.margin(logits[:, :2], y))
+    assert attacks.dlr(logits, y).isfinite().all()
+    assert attacks.dlr(torch.zeros(2, 4), torch.tensor([0, 3])).tolist() == [0, 0]
+
+
 def test_fgsm_reaches_the_worst_linf_perturbation_of_a_linear_model(
     linear: nn.Sequential, inner: tuple[Tensor, Tensor]
 ) -> None:
@@ -89,7 +111,7 @@ def test_fgsm_reaches_the_worst_linf_perturbation_of_a_linear_model(
 
 
 @every_threat
-@pytest.mark.parametrize("loss", ["xent", "margin"])
+@pytest.mark.parametrize("loss", ["xent", "margin", "dlr"])
 @pytest.mark.parametrize("random_start", [False, True])
 def test_pgd_reaches_the_dual_norm_optimum_of_a_linear_model(
     linear: nn.Sequential, inner: tuple[Tensor, Tensor], threat: ThreatModel, loss: str,
@@ -97,7 +119,8 @@ def test_pgd_reaches_the_dual_norm_optimum_of_a_linear_model(
 ) -> None:  # fmt: skip
     x, y = inner
     w = direction(linear, y)
-    optimum = threat.eps * (w.abs().sum(1) if isinstance(threat, Linf) else w.norm(dim=1))
+    dual = {Linf: 1, L2: 2, L1: math.inf}[type(threat)]
+    optimum = threat.eps * w.norm(dual, dim=1)
     start = attacks.random_start(x, threat, Draws(3, torch.arange(20))) if random_start else None
     adversarial = attacks.pgd(
         linear, x, y, threat, steps=60, step_size=threat.eps / 4, loss=attacks.LOSSES[loss],
@@ -122,8 +145,10 @@ def literal_pgd(
             if isinstance(threat, Linf):
                 delta = torch.minimum(torch.maximum(delta, -torch.tensor(threat.eps)),
                                       torch.tensor(threat.eps))  # fmt: skip
-            elif delta.norm() > threat.eps:
+            elif isinstance(threat, L2) and delta.norm() > threat.eps:
                 delta = delta / delta.norm() * threat.eps
+            elif isinstance(threat, L1):  # its own tests compare it with the nearest allowed point
+                delta = threat.project(image, delta)
             adversarial = (image + delta).clip(0, 1)
             if number == steps:
                 break
@@ -131,7 +156,11 @@ def literal_pgd(
             F.cross_entropy(model(adversarial), y[i : i + 1]).backward()
             g = adversarial.grad
             assert g is not None
-            ascent = g.sign() if isinstance(threat, Linf) else g / g.norm()
+            ascent = {Linf: g.sign(), L2: g / g.norm()}.get(type(threat))
+            if ascent is None:  # 5 % of 16 entries: the largest that can move
+                stuck = ((g > 0) & (adversarial >= 1)) | ((g < 0) & (adversarial <= 0))
+                g = g.where(~stuck, 0)
+                ascent = torch.where(g.abs() == g.abs().max(), g.sign(), 0)
             adversarial = adversarial.detach() + size * ascent
         out.append(adversarial.detach())
     return torch.cat(out)

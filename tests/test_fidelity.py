@@ -61,6 +61,7 @@ def case(model: nn.Module, right: Callable[[Refit], Tensor], seed: int = 4) -> t
         model=model, x=everything[:N], y=ids[:N] % CLASSES, draws=Draws(seed, ids[:N]),
         train_x=everything[N:], train_draws=Draws(seed, ids[N:]), threat=None, classes=CLASSES,
         grade=lambda _: {}, refit=stub, manifold=lambda: None,  # type: ignore[arg-type, return-value]
+        surrogate=lambda _: model,
     ), stub  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_the_images_to_retrain_on_literally(
 ) -> None:
     c, stub = case(model, arbitrary)
     metric(c, of="logit", retrains=2)
-    explained, _ = stub.asked
+    explained = stub.asked[0]
     keep = metric is kar
     # ordered by the removed fraction: what is kept falls
     for i, percent in enumerate(reversed(PERCENTS) if keep else PERCENTS):
@@ -101,7 +102,8 @@ def test_every_percentage_is_retrained_with_every_seed_for_map_and_control(
 ) -> None:
     c, stub = case(model, arbitrary)
     got = metric(c, percents=(20, 60), retrains=3)
-    assert [[refit.seed for refit in asked] for asked in stub.asked] == [[0, 1, 2] * 2] * 2
+    # the map, and the random, edge and blurred controls
+    assert [[refit.seed for refit in asked] for asked in stub.asked] == [[0, 1, 2] * 2] * 4
     assert {value.shape for value in got.values()} == {(3, N)}
 
 
@@ -160,7 +162,7 @@ def test_the_score_is_the_area_between_the_mean_curves(
     got = metric(c, retrains=2)
     full, chance = 0.74, 0.1
     curves = []
-    for asked in stub.asked:
+    for asked in stub.asked[:2]:
         accuracy = np.array([arbitrary(refit).mean().item() for refit in asked])
         points = accuracy.reshape(5, 2).mean(1)
         curves.append([full, *points, chance])
@@ -198,7 +200,7 @@ def test_points_of_the_curves_are_the_refits_at_that_removed_fraction(
 
     original = case(model, arbitrary)[0].x
     c, _ = case(model, share)
-    got = metric(c, retrains=1, percents=(50, 10, 90))
+    got = metric(c, retrains=1, percents=(50, 10, 90), controls=())
     assert set(got) == {"score"} | {
         f"{name}@{at}" for name in ("accuracy", "random_accuracy") for at in (0.1, 0.5, 0.9)
     }

@@ -18,6 +18,8 @@ VOCABULARY = {
     "metrics.case",
     "metrics.randomness",
     "metrics.importance",
+    "metrics.fill",
+    "metrics.batching",
 }
 
 

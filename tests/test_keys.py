@@ -16,6 +16,7 @@ from benchmark.store import Store
 from benchmark.training import model_key
 from metrics.case import Refit
 from metrics.threat import L2, Linf
+from trainers._cost import Cost
 from trainers.base import Trained
 
 DATA = DataSpec("digits", 150, 30)
@@ -36,6 +37,7 @@ def made(**changes):
 OTHER = {
     "architecture": "mlp", "activation": "gelu", "epochs": 7, "batch_size": 9, "optimiser": "sgd", "lr": 0.01,
     "weight_decay": 0.1, "schedule": "constant", "augment": "crop_flip", "keep": "last",
+    "pixels": "symmetric", "budget": "cost", "order": "stored", "ema": 0.9, "precision": "bfloat16", "eps_ramp": 0.5,
 }  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def test_training_measuring_and_retraining_see_the_images_that_are_theirs(place,
 
     def spy(model, train, validation, /, **settings):
         seen.append((train, validation))
-        return Trained(model.eval(), [], 0)
+        return Trained(model.eval(), [], 0, Cost(1, 1, 1))
 
     monkeypatch.setattr(Card, "load", lambda self: spy)
     trained = training.fit(data, made(), "cpu")
@@ -132,7 +134,7 @@ def test_retrainings_differ_by_seed_and_from_the_model_of_that_seed(place, monke
 
     def spy(model: nn.Module, *images, seed, **settings):
         starts.append((seed, next(model.parameters()).detach().clone()))
-        return Trained(model.eval(), [], 0)
+        return Trained(model.eval(), [], 0, Cost(1, 1, 1))
 
     monkeypatch.setattr(services, "standard", spy)
     jobs = [Refit(data.train.x, data.test.x, seed) for seed in (0, 1, 0)]
@@ -168,7 +170,7 @@ def test_records_are_written_when_they_are_not_what_the_cells_say(tmp_path):
     assert not records.refresh(tmp_path)
     (tmp_path / "records.parquet").unlink()
     assert records.refresh(tmp_path)
-    store.save("inspections", "i", {}, {"preflight": {"finite": ""}})
+    store.save("inspections", "i", {}, {"preflight": {"finite": ["PASS", "", ""]}})
     assert records.refresh(tmp_path)
     assert "preflight" in (tmp_path / "records.csv").read_text()
     assert json.loads((tmp_path / "gallery/index.json").read_text())[0]["trainer"] == "standard"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import math
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,9 @@ from torch.nn import functional as F
 from metrics import attacks
 from metrics.randomness import Draws
 from metrics.threat import Linf
-from trainers.base import Diverged, Epoch, Images, Step, Trained, Trainer, augment, from_loss, rate
+from trainers._optimisation import augment, rate
+from trainers.base import Diverged, Epoch, Images, Step, Trained, Trainer, from_loss
+from trainers.jacobian import jacobian
 from trainers.pgd_at import pgd_at
 from trainers.recipe import Recipe
 from trainers.standard import standard
@@ -240,7 +245,7 @@ def test_the_log_has_a_row_per_epoch_and_each_is_announced() -> None:
     )  # fmt: skip
     assert told == trained.log
     assert [row.epoch for row in told] == [0, 1, 2, 3]
-    assert [row.lr for row in told] == pytest.approx([0.1, 0.01, 0.001, 0.001])
+    assert [row.lr for row in told] == pytest.approx([0.1, 0.1, 0.01, 0.001])
     assert all(row.seconds > 0 for row in told)
 
 
@@ -391,7 +396,7 @@ def test_adversarial_training_leaves_batchnorm_as_its_training_passes_alone_woul
     model.register_forward_pre_hook(
         lambda m, inputs: (
             seen.append((inputs[0].detach().clone(), copy.deepcopy(m.state_dict())))
-            if m.training
+            if m is model and m.training
             else None
         )
     )
@@ -414,7 +419,9 @@ def test_adversarial_training_trains_on_what_the_attack_makes_in_eval_mode() -> 
     """The first batch, made again from outside."""
     model, seen = net(norm=True), []
     model.register_forward_pre_hook(
-        lambda m, inputs: seen.append(inputs[0].detach().clone()) if m.training else None
+        lambda m, inputs: (
+            seen.append(inputs[0].detach().clone()) if m is model and m.training else None
+        )
     )
     how, threat = recipe(epochs=1), Linf(0.1)
     train(pgd_at, model, threat=threat, how=how, settings={"steps": 3, "random_start": False})
@@ -492,3 +499,155 @@ def test_the_loop_augments_anew_in_every_epoch() -> None:
     train(spy, how=recipe(augment="crop_flip", epochs=2))
     changed = [not torch.equal(*pair) for pair in seen.values()]
     assert sum(changed) > 0.9 * N
+
+
+# ---- cost and budget ----
+
+
+@pytest.mark.parametrize(
+    ("trainer", "settings", "passes"),
+    [
+        (standard, {}, (1, 1)),
+        (pgd_at, {"steps": 3}, (4, 4)),
+        (trades, {"steps": 3}, (6, 5)),
+    ],
+)
+def test_the_cost_of_a_step_is_counted_on_the_step(
+    trainer: Trainer, settings: dict[str, object], passes: tuple[int, int]
+) -> None:
+    threat = None if trainer is standard else Linf(0.1)
+    cost = train(trainer, threat=threat, settings=settings).cost
+    assert cost[:2] == passes
+
+
+def test_the_work_of_standard_training_is_one() -> None:
+    assert train(standard, net(norm=True)).cost.work == 1
+
+
+def test_the_work_of_adversarial_training_is_that_of_its_passes() -> None:
+    """By hand, for a linear model: a pass forward or back is one product, and the attack's gradient is in the image
+    alone, so that a step of standard training costs 2 (its image needs no gradient) and one of the attack's 2."""
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    cost = train(pgd_at, linear, threat=Linf(0.1), settings={"steps": 5}).cost
+    assert cost.work == pytest.approx((2 * 5 + 2) / 2, rel=0.2)
+
+
+def test_a_budget_of_cost_shortens_what_costs_more() -> None:
+    how = recipe(epochs=12, budget="cost")
+    assert len(train(standard, how=how).log) == 12
+    attacked = train(pgd_at, threat=Linf(0.1), how=how, settings={"steps": 5})
+    assert len(attacked.log) == round(12 / attacked.cost.work) < 4
+
+
+def test_measuring_the_cost_changes_nothing() -> None:
+    """The step that is taken to find out what the budget pays for is undone, statistics and optimiser included."""
+    plain, bought = (
+        train(standard, net(norm=True), how=recipe(budget=budget)) for budget in ("epochs", "cost")
+    )
+    assert same_state(plain.model, bought.model)
+
+
+# ---- averaging, order, precision ----
+
+
+def test_the_average_of_the_weights_is_what_is_kept() -> None:
+    """Literally: after every step, average <- decay average + (1 - decay) weights, from the first step's weights on."""
+    model, seen = net(), []
+
+    @from_loss
+    def spy(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        seen.append(weights(model).clone())
+        return F.cross_entropy(model(x), y)
+
+    trained = train(spy, model, how=recipe(ema=0.9, keep="last", epochs=4))
+    last = weights(train(standard, how=recipe(keep="last", epochs=4)).model)
+    steps = [*seen[1:], last]
+    average = steps[0]
+    for after in steps[1:]:
+        average = 0.9 * average + 0.1 * after
+    torch.testing.assert_close(weights(trained.model), average)
+    assert not torch.allclose(average, last, rtol=1e-3)
+
+
+def test_batches_may_come_in_the_stored_order() -> None:
+    seen: list[int] = []
+
+    @from_loss
+    def spy(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        seen.extend(step.draws.ids.tolist())
+        return F.cross_entropy(model(x), y)
+
+    train(spy, how=recipe(epochs=2, order="stored"))
+    assert seen == IDS.tolist() * 2
+
+
+def test_mixed_precision_trains_and_is_refused_where_input_gradients_are_differentiated() -> None:
+    how = recipe(precision="bfloat16")
+    mixed, plain = train(how=how).model, train().model
+    assert all(p.dtype == torch.float32 for p in mixed.parameters())
+    assert not torch.equal(weights(mixed), weights(plain))
+    torch.testing.assert_close(weights(mixed), weights(plain), rtol=0, atol=0.02)
+    with pytest.raises(ValueError, match="set precision = 'float32' in its recipe"):
+        train(jacobian, how=how)
+
+
+# ---- continuing ----
+
+
+class Kept:
+    """Snapshots in memory, by way of bytes as on a disk; interrupts the training after some epochs."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def load(self) -> dict[str, Any] | None:
+        return torch.load(io.BytesIO(self.content), weights_only=True) if self.content else None
+
+    def offer(self, make: Callable[[], dict[str, Any]]) -> None:
+        buffer = io.BytesIO()
+        torch.save(make(), buffer)
+        self.content = buffer.getvalue()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimiser": "sgd", "ema": 0.9}, {"keep": "last"}])
+def test_an_interrupted_training_continues_to_the_same_weights(changes: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {
+        "recipe": recipe(epochs=5, **changes),
+        "threat": Linf(0.1),
+        "seed": 0,
+    }
+    whole = pgd_at(net(norm=True), TRAIN, VALIDATION, **arguments)
+
+    def die(epoch: Epoch) -> None:
+        if epoch.epoch == 3:
+            raise Killed
+
+    kept = Kept()
+    with pytest.raises(Killed):
+        pgd_at(net(norm=True), TRAIN, VALIDATION, **arguments, on_epoch=die, snapshots=kept)
+    told: list[Epoch] = []
+    again = pgd_at(
+        net(norm=True), TRAIN, VALIDATION, **arguments, on_epoch=told.append, snapshots=kept
+    )
+    assert same_state(whole.model, again.model)
+    # as text: a validation that was not computed is NaN
+    rows = [str([row[:4] for row in log]) for log in (whole.log, again.log, told)]
+    assert rows[0] == rows[1] == rows[2]
+    assert again.kept == whole.kept
+    assert again.cost == whole.cost
+
+
+def test_the_radius_rises_where_the_recipe_says_so() -> None:
+    seen: list[float] = []
+
+    @from_loss
+    def spy(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        seen.append(step.threat.eps)
+        return F.cross_entropy(model(x), y)
+
+    train(spy, threat=Linf(0.2), how=recipe(epochs=4, batch_size=N, eps_ramp=0.5))
+    assert seen == pytest.approx([0.0, 0.1, 0.2, 0.2])

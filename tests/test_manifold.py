@@ -1,20 +1,25 @@
-"""Manifold alignment: tangent spaces that are known, literal projections, and the VAE that stands in."""
+"""Manifold alignment: tangent spaces that are known, literal projections, steps along and off them, long walks."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from metrics.case import Case, Manifold
-from metrics.manifold._vae import VAE, VaeManifold, build_vae, fit_vae
-from metrics.manifold.reconstruction_distance import reconstruction_distance
-from metrics.manifold.tangent_fraction import _fraction, tangent_fraction, tangents
+from metrics.case import Case, Manifold, NotApplicable
+from metrics.manifold._generators import VaeManifold
+from metrics.manifold._tangent import projection, tangents
+from metrics.manifold._vae import VAE
+from metrics.manifold.on_off_manifold import on_off_manifold
+from metrics.manifold.reconstruction_distance import reconstruction_distance, share_below
+from metrics.manifold.tangent_fraction import _fraction, tangent_fraction
 from metrics.randomness import Draws
 
 
@@ -49,13 +54,26 @@ def linear(weight: Tensor) -> nn.Sequential:
     return model.requires_grad_(False)
 
 
-def case(model: nn.Module, x: Tensor, manifold: Manifold, y: Tensor | None = None) -> Case:
+def case(
+    model: nn.Module,
+    x: Tensor,
+    manifold: Manifold,
+    y: Tensor | None = None,
+    referee: nn.Module | None = None,
+) -> Case:
+    """The referee is the model itself unless another is given."""
+
+    def surrogate(name: str) -> nn.Module:
+        if referee is None:
+            raise NotApplicable("this very model")
+        return referee
+
     n = len(x)
     draws = Draws(3, torch.arange(n))
     return Case(
         model=model, x=x, y=torch.arange(n) % 3 if y is None else y, draws=draws, train_x=x,
         train_draws=draws, threat=None, classes=3, grade=lambda _: {}, refit=lambda _: x,
-        manifold=lambda: manifold,
+        manifold=lambda *settings: manifold, surrogate=surrogate,
     )  # fmt: skip
 
 
@@ -199,33 +217,71 @@ def test_the_map_is_taken_at_the_manifolds_point_for_the_asked_class(target: str
 # ---- distance ----
 
 
-@pytest.mark.parametrize("eps", [None, 0.7])
-def test_the_distance_literally(eps: float | None) -> None:
+@pytest.mark.parametrize(("eps", "loss"), [(None, "xent"), (0.7, "xent"), (0.7, "margin")])
+def test_the_distance_literally(eps: float | None, loss: Literal["xent", "margin"]) -> None:
+    """Walk, referee, projection, scale and ROC, one image after the other in float64."""
     n, shape = 15, (1, 4, 5)
     x = Draws(0, torch.arange(n)).uniform(*shape)
-    model = linear(Draws(1, torch.arange(3)).normal(20))
-    c = case(model, x, known(n, 2, shape))
-    got = reconstruction_distance(c, eps=eps, steps=5)
+    weight = Draws(1, torch.arange(3)).normal(20)
+    model, judge = linear(weight), linear(weight + Draws(2, torch.arange(3)).normal(20))
+    c = case(model, x, known(n, 2, shape), referee=judge)
+    got = reconstruction_distance(c, eps=eps, steps=5, loss=loss)
 
+    model, judge = copy.deepcopy(model).double(), copy.deepcopy(judge).double()
     radius = 6 * math.sqrt(20 / 784) if eps is None else eps
     clean, far = [], []
-    for image, label in zip(x, c.y, strict=True):
+    for image, label in zip(x.double(), c.y, strict=True):
         moved = image
         for _ in range(5):
             at = moved.detach().clone().requires_grad_()
-            F.cross_entropy(model(at[None]), label[None]).backward()
+            logits = model(at[None])[0]
+            others = [logits[k] for k in range(3) if k != label]
+            climbed = {
+                "xent": -logits.softmax(0)[label].log(),
+                "margin": max(others) - logits[label],
+            }
+            climbed[loss].backward()
             assert at.grad is not None
             delta = moved + radius / 6 * at.grad / at.grad.norm() - image
             delta = delta * min(1, radius / delta.norm().item())
             moved = (image + delta).clip(0, 1)
-        changed = bool(model(moved[None]).argmax() != model(image[None]).argmax())
+        changed = bool(judge(moved[None]).argmax() != judge(image[None]).argmax())
         far.append((moved - moved.mean()).norm().item() if changed else math.nan)
         clean.append((image - image.mean()).norm().item())
+    above = [[0.5 * (d == c) + (d > c) if d == d else math.nan for c in clean] for d in far]
     low, high = min(clean), max(clean)
-    far, clean = ([(d - low) / (high - low) for d in row] for row in (far, clean))
-    assert got["distance"].tolist() == pytest.approx(far, rel=1e-3, abs=1e-4, nan_ok=True)
-    assert got["clean_distance"].tolist() == pytest.approx(clean, abs=1e-5)
+    scaled, own = ([(d - low) / (high - low) for d in row] for row in (far, clean))
+    assert got["distance"].tolist() == pytest.approx(scaled, rel=1e-3, abs=1e-4, nan_ok=True)
+    assert got["clean_distance"].tolist() == pytest.approx(own, abs=1e-5)
+    assert got["auroc"].tolist() == pytest.approx([sum(row) / n for row in above], nan_ok=True)
+    assert got["kept"].tolist() == [float(d == d) for d in far]
     assert 0 < sum(map(math.isnan, far)) < n  # some images are left out, some are not
+
+
+def test_the_referee_is_the_named_model_or_the_model_itself() -> None:
+    n, shape = 15, (1, 4, 5)
+    x = Draws(0, torch.arange(n)).uniform(*shape)
+    model, other = (linear(Draws(seed, torch.arange(3)).normal(20)) for seed in (1, 2))
+    m = known(n, 2, shape)
+
+    def kept(referee: nn.Module | None, name: str) -> list[float]:
+        found = reconstruction_distance(case(model, x, m, referee=referee), eps=0.7, referee=name)
+        return found["kept"].tolist()
+
+    own = kept(None, "own")
+    assert kept(other, "own") == own  # nobody is asked
+    assert kept(None, "standard") == own  # the referee is this very model
+    assert kept(other, "standard") != own
+
+
+def test_the_mean_of_the_ranks_is_the_area_under_the_roc_curve() -> None:
+    reference = Draws(0, torch.arange(40)).normal(1).squeeze(1).round(decimals=1)
+    values = (0.7 + Draws(1, torch.arange(30)).normal(1).squeeze(1)).round(decimals=1)
+    assert set(values.tolist()) & set(reference.tolist())  # ties
+    expected = roc_auc_score([0] * 40 + [1] * 30, torch.cat([reference, values]).numpy())
+    assert share_below(values, reference).mean().item() == pytest.approx(expected, abs=1e-6)
+    assert share_below(torch.tensor([-9.0, 9.0]), reference).tolist() == [0, 1]
+    assert share_below(torch.ones(1), torch.ones(5)).tolist() == [0.5]
 
 
 def test_clean_distances_run_from_zero_to_one() -> None:
@@ -282,83 +338,83 @@ def test_large_images_walk_the_papers_length() -> None:
         torch.testing.assert_close((moved - clean).flatten(1).norm(dim=1), torch.full((3,), 6.0))
 
 
-# ---- VAE ----
+# ---- steps along the manifold and off it ----
 
 
-def blobs(n: int, channels: int, height: int, width: int) -> Tensor:
-    """Images of two degrees of freedom."""
-    at = Draws(0, torch.arange(n)).uniform(2)
-    i = torch.linspace(0, 1, height)[None, :, None] - at[:, 0, None, None]
-    j = torch.linspace(0, 1, width)[None, None, :] - at[:, 1, None, None]
-    return torch.exp(-8 * (i**2 + j**2))[:, None].repeat(1, channels, 1, 1)
-
-
-@pytest.mark.parametrize(
-    "shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 15, 15), (3, 7, 10), (1, 9, 6), (1, 16, 16)]
-)
-def test_the_vae_fits_any_shape(shape: tuple[int, int, int]) -> None:
-    vae = build_vae(torch.zeros(shape))
-    k = 10 if shape[0] == 1 else 128
-    mean, log_variance = vae.encode(torch.rand(2, *shape, generator=torch.Generator()))
-    assert mean.shape == log_variance.shape == (2, k)
-    images = vae.decode(mean)
-    assert images.shape == (2, *shape)
-    assert ((images > 0) & (images < 1)).all()
-    m = VaeManifold.at(vae.requires_grad_(False), torch.zeros(2, *shape))
-    assert m.project(torch.zeros(2, *shape)).shape == (2, *shape)
-    assert tangents(m).shape == (2, k, math.prod(shape))
-    assert (tangents(m).abs().amax(1) > 0).all()  # every pixel belongs to the picture
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 15, 15)])
-def test_fitting_reduces_the_reconstruction_error(shape: tuple[int, int, int]) -> None:
-    x = blobs(200, *shape)
-
-    def error(vae: VAE) -> float:
-        return (VaeManifold.at(vae, x).project(x) - x).abs().mean().item()
-
-    untrained, flat = fit_vae(x, 0, steps=1), (x - x.mean(0)).abs().mean().item()
-    fitted = fit_vae(x, 0, steps=200)
-    assert error(fitted) < 0.5 * flat < error(untrained)
-    assert not fitted.training
-    assert not any(parameter.requires_grad for parameter in fitted.parameters())
-
-
-def test_fitting_is_repeatable_and_leaves_the_generator_alone() -> None:
-    x = blobs(50, 1, 8, 8)
-    torch.manual_seed(1)
-    state = torch.get_rng_state()
-    one = fit_vae(x, 3, steps=5)
-    assert torch.equal(torch.get_rng_state(), state)
-    torch.manual_seed(2)
-    two, other = fit_vae(x, 3, steps=5), fit_vae(x, 4, steps=5)
-    for a, b, c in zip(one.parameters(), two.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b)
-        assert not torch.equal(a, c)
-
-
-def test_the_vae_loss_literally() -> None:
-    """L1 on [-1, 1] plus KL to N(0, I), by the textbook's integrals, image by image."""
-    from metrics.manifold._vae import _loss
-
-    x, draws = blobs(6, 1, 8, 8), Draws(0, torch.arange(6))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        vae = VAE(1, 8, 8, latents=4, hidden=8)
-    noise, losses = draws.fork("latent").normal(4), []
+def test_a_step_is_split_into_its_parts_along_the_manifold_and_off_it() -> None:
+    m = known(6, 4, (1, 4, 5), curved=True)
+    t, vectors = tangents(m), Draws(9, torch.arange(6)).normal(3, 20)
+    inside = projection(t, vectors)
     for n in range(6):
-        mean, log_variance = vae.encode(x[n : n + 1])
-        q = torch.distributions.Normal(mean, (log_variance / 2).exp())
-        divergence = torch.distributions.kl_divergence(q, torch.distributions.Normal(0, 1)).sum()
-        image = vae.decode(mean + q.scale * noise[n])
-        losses.append(((2 * image - 1) - (2 * x[n] - 1)).abs().sum() + divergence)
-    torch.testing.assert_close(_loss(vae, x, draws), torch.stack(losses).mean())
+        q, _ = torch.linalg.qr(t[n].double().T)
+        torch.testing.assert_close(inside[n], vectors[n].double() @ q @ q.T, rtol=1e-5, atol=1e-7)
 
 
-def test_the_manifold_of_a_vae_is_encode_and_decode() -> None:
-    x = blobs(5, 1, 8, 8)
-    vae = fit_vae(x, 0, steps=3)
-    m = VaeManifold.at(vae, x)
-    torch.testing.assert_close(m.latents, vae.encode(x)[0])
-    torch.testing.assert_close(m.decode(m.latents), m.project(x))
-    torch.testing.assert_close(m.project(x), vae.decode(vae.encode(x)[0]))
+def test_the_changes_on_and_off_the_manifold_literally() -> None:
+    m = known(6, 4, (3, 2, 4), curved=True)
+    points = m.decode(m.latents)
+    model = linear(Draws(4, torch.arange(3)).normal(24) / 5)
+    c = case(model, torch.zeros_like(points), m)  # the case's own images do not matter
+    got = on_off_manifold(c, eps=0.3, directions=2)
+
+    model = copy.deepcopy(model).double()
+    noise, on, off = c.draws.fork("directions").normal(2, 24).double(), [], []
+    for n in range(6):
+        q, _ = torch.linalg.qr(tangents(m)[n].double().T)
+        x, changes = points[n].double().flatten(), [0.0, 0.0]
+        for each in noise[n]:
+            inside = q @ (q.T @ each)
+            for i, part in enumerate((inside, each - inside)):
+                moved = x + 0.3 * part / part.norm()
+                p, before = (model(image[None]).softmax(1)[0] for image in (moved, x))
+                changes[i] += (
+                    sum(abs(a - b) for a, b in zip(p.tolist(), before.tolist(), strict=True)) / 2
+                )
+        on.append(changes[0])
+        off.append(changes[1])
+    assert got["on"].tolist() == pytest.approx(on, rel=1e-4)
+    assert got["off"].tolist() == pytest.approx(off, rel=1e-4)
+    assert got["ratio"].tolist() == pytest.approx([d / (sum(on) / 6) for d in off], rel=1e-4)
+    assert got["ratio"].mean().item() == pytest.approx(sum(off) / sum(on), rel=1e-4)
+
+
+def test_a_model_that_heeds_the_manifold_alone_does_not_change_off_it_and_the_other_way_round() -> (
+    None
+):
+    m = known(12, 4, (1, 4, 5))
+    along = linear(Draws(4, torch.arange(3)).normal(4) @ m.a)
+    across = linear(Draws(4, torch.arange(3)).normal(20) @ projector(tangents(m)[:1])[1][0])
+    x = m.decode(m.latents)
+    assert on_off_manifold(case(along, x, m), eps=0.01)["ratio"].max() < 1e-2
+    assert on_off_manifold(case(across, x, m), eps=0.01)["ratio"].mean() > 100
+
+
+def test_a_model_that_weighs_all_directions_alike_has_a_ratio_of_one() -> None:
+    """Logits (w (x - point), 0) change by |w u| / 2 on a short step u: alike on and off for random w and k = d - k."""
+    m = known(250, 5, (1, 2, 5))  # one batch
+    points, w = m.decode(m.latents), Draws(7, torch.arange(250)).normal(10)
+
+    class Own(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = ((x - points).flatten(1) * w).sum(1)
+            return torch.stack([score, torch.zeros_like(score)], 1)
+
+    got = on_off_manifold(case(Own().eval(), points, m), eps=1e-2, directions=20)
+    assert got["ratio"].mean().item() == pytest.approx(1, abs=0.1)
+    exact = 0.5 * 1e-2 * (2 / math.pi) ** 0.5  # mean of eps |w u| / 2
+    assert got["on"].mean().item() == pytest.approx(exact, rel=0.1)
+
+
+def test_a_model_that_never_changes_has_no_ratio() -> None:
+    m = known(4, 3, (1, 4, 5))
+    got = on_off_manifold(case(linear(torch.zeros(3, 20)), m.decode(m.latents), m))
+    assert got["ratio"].isnan().all()
+    assert got["on"].tolist() == got["off"].tolist() == [0] * 4
+
+
+def test_the_default_step_grows_with_the_image() -> None:
+    """2.64 on CIFAR-10, and of the same size per pixel elsewhere."""
+    m = known(3, 3, (3, 2, 2))
+    c = case(linear(Draws(4, torch.arange(3)).normal(12)), m.decode(m.latents), m)
+    asked = on_off_manifold(c, eps=2.64 / 16)
+    torch.testing.assert_close(on_off_manifold(c)["on"], asked["on"])

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmark import vision
 from benchmark.cards import cards
 from benchmark.datasets.load import load as load_data
-from benchmark.models import spec
+from benchmark.models import _settings, spec
 from benchmark.models.base import ModelError, Normalised, activation_layer, build
 from benchmark.models.checkpoint import load
 from metrics.case import predict
@@ -21,7 +22,10 @@ from metrics.case import predict
 ROOT = Path(spec.__file__).parent.parent.parent
 GREY, COLOUR = {"mean": [0.5], "std": [0.5]}, {"mean": [0.5] * 3, "std": [0.5] * 3}
 SIZES = [(1, 28, 10), (3, 32, 10), (3, 32, 4)]
-WIDE = {"preact_resnet18": {"width": 8}}  # 11 million parameters are not needed here
+WIDE = {
+    "preact_resnet18": {"width": 8},
+    "resnet50": {"width": 4},
+}  # millions of parameters are not needed here
 
 
 def make(
@@ -126,17 +130,17 @@ def test_a_spec_says_where_what_and_how(tmp_path):
     ("text", "message"),
     [
         (
-            "robustbench:Carmon2019Unlabeled",
-            "unknown kind 'robustbench'; valid now: file:PATH@ARCH",
+            "mine.pt",
+            "unknown kind 'mine.pt'; valid: file:PATH@ARCH.*; robustbench:DATASET/THREAT/NAME",
         ),
-        ("mine.pt", "unknown kind 'mine.pt'"),
+        ("hub:mine.pt", "unknown kind 'hub'"),
         ("file:mine.pt", "does not name its file and architecture"),
         ("file:{}@smal_cnn", "did you mean 'small_cnn'"),
         ("file:{}.gone@mlp", r"\.gone' does not exist"),
         ("file:{}/..@mlp", "is a folder|does not exist"),
         (
             "file:{}@mlp?means=0.5",
-            "has no setting 'means'; valid: mean, std, key, ignore, activation, hidden, depth",
+            "has no setting 'means'; valid: mean, std, key, ignore, sha256, activation, hidden, depth",
         ),
         ("file:{}@mlp?mean=0.5", "mean has 1 numbers and std 0"),
         ("file:{}@mlp?mean=half&std=1", "'half' is not a number"),
@@ -146,6 +150,7 @@ def test_a_spec_says_where_what_and_how(tmp_path):
         ("file:{}@mlp?depth=1&depth=2", "stands there twice"),
         ("file:{}@mlp?key=", "'key=' has no value"),
         ("file:{}@mlp?activation=tanh", "unknown activation 'tanh'"),
+        ("file:{}@mlp?sha256=abc", "sha256 needs 64 hexadecimal digits, got 'abc'"),
     ],
 )
 def test_a_wrong_spec_is_explained_in_one_line(tmp_path, text, message):
@@ -232,8 +237,8 @@ def test_a_file_with_a_header_that_is_not_there(tmp_path):
 
 
 def test_plan_and_models_know_the_same_activations():
-    assert all(activation_layer(name)() is not None for name in spec.ACTIVATIONS)
-    with pytest.raises(ModelError, match=f"valid: {', '.join(spec.ACTIVATIONS)}$"):
+    assert all(activation_layer(name)() is not None for name in _settings.ACTIVATIONS)
+    with pytest.raises(ModelError, match=f"valid: {', '.join(_settings.ACTIVATIONS)}$"):
         activation_layer("tanh")
 
 
@@ -421,3 +426,15 @@ def test_published_weights_reach_their_accuracy(shared_data, dataset, text, accu
     )
     measured = (predict(found.model, data.test.x) == data.test.y).float().mean().item() * 100
     assert measured == pytest.approx(accuracy, abs=0.1)
+
+
+def test_resnet50_is_torchvisions():
+    """Its weights fit, and give what torchvision's own module gives."""
+    theirs = vision.torchvision().models.resnet50(weights=None, num_classes=7).eval()
+    ours = build(
+        "resnet50", channels=3, classes=7, size=64, mean=[0.0] * 3, std=[1.0] * 3, seed=0
+    ).eval()  # fmt: skip
+    ours.net.load_state_dict(theirs.state_dict())
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))

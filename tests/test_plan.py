@@ -77,7 +77,7 @@ def test_every_suite_of_the_package_can_be_planned(name):
         made = plan(changed(read(name), dataset=dataset))
         assert made.cells
         families = {cell.metric.card.family for cell in made.cells}
-        assert families == {"robustness", "fidelity", "manifold", "sharpness"}
+        assert families >= {"robustness", "fidelity", "manifold", "sharpness"}
 
 
 def test_what_the_issue_of_quick_asks_for():

@@ -1,17 +1,25 @@
 """Where the truth is known: on `planted` the harness's own models must show what theory says they show."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from benchmark.datasets.planted import without_shortcut
 from benchmark.measuring import case as case_of
-from benchmark.place import Place
-from benchmark.plan import Cell, plan
+from benchmark.place import Place, dataset
+from benchmark.plan import Cell, DataSpec, plan
 from benchmark.suite import Entry, Suite
-from benchmark.training import train
+from benchmark.training import model_key, train
 from metrics.attacks import pgd, random_start
-from metrics.case import predict
+from metrics.case import NotApplicable, predict
+from metrics.manifold._tangent import tangents
+from metrics.manifold.etmann_alignment import etmann_alignment
+from metrics.manifold.on_off_manifold import on_off_manifold
+from metrics.manifold.pag_cosine import pag_cosine
 from metrics.manifold.reconstruction_distance import reconstruction_distance
-from metrics.manifold.tangent_fraction import _fraction, tangent_fraction, tangents
+from metrics.manifold.tangent_fraction import _fraction, tangent_fraction
+from metrics.manifold.vae_score_cosine import vae_score_cosine
 from metrics.randomness import Draws
 
 LIMIT = 200
@@ -28,11 +36,12 @@ def cases(tmp_path_factory):
     made = plan(suite)
     place = Place(tmp_path_factory.mktemp("truth"), None, "cpu")
     found = {}
-    for cell in made.cells:
-        train(place, cell.training, cell.training.label)
-        found[cell.training.label.partition(" ")[0]] = case_of(
-            place, Cell(cell.training, cell.metric, made.trainings[1].threat), cell.training.label
-        )
+    for training in made.trainings:
+        key = model_key(place, training, {})
+        train(place, training, key)
+        # the first training is the standard model, the referee of both
+        cell = Cell(training, made.cells[0].metric, made.trainings[1].threat, made.trainings[0])
+        found[training.label.partition(" ")[0]] = case_of(place, cell, key)
     return found
 
 
@@ -79,4 +88,51 @@ def test_the_robust_models_adversarial_examples_stay_nearer_to_the_true_manifold
         moved = scores["distance"][~scores["distance"].isnan()]
         assert len(moved) > LIMIT / 2
         assert 0 <= moved.min() <= moved.max() <= 1.5
+        assert scores["auroc"].nanmean() == 1  # the clean images lie on the manifold
     assert robust["distance"].nanmedian() < standard["distance"].nanmedian()
+
+
+def test_the_standard_model_is_the_referee_of_both(cases):
+    """A walk of 1.5 in 6 steps fools every model that it is led by, and not always another one."""
+    kept = {
+        (name, referee): reconstruction_distance(case, steps=6, eps=1.5, referee=referee)["kept"]
+        for name, case in cases.items()
+        for referee in ("standard", "own")
+    }
+    assert torch.equal(kept["standard", "own"], kept["standard", "standard"])
+    assert not torch.equal(kept["pgd_at", "own"], kept["pgd_at", "standard"])
+
+
+def test_a_model_that_is_its_own_referee_has_no_other_trained():
+    metric = Entry(name="reconstruction_distance", referee=["standard", "own"])
+    trainer = Entry(name="pgd_at")
+    suite = Suite(name="truth", dataset="planted", file="test", trainer=[trainer], metric=[metric])
+    by_standard, by_itself = plan(suite).cells
+    assert by_standard.surrogate.trainer.reference == "standard"
+    assert by_itself.surrogate is None
+
+
+def test_the_robust_model_heeds_steps_off_the_true_manifold_less(cases):
+    standard, robust = (on_off_manifold(cases[name]) for name in ("standard", "pgd_at"))
+    assert robust["ratio"].mean() < 0.5 * standard["ratio"].mean()
+    assert robust["off"].mean() < 0.2 * standard["off"].mean()
+
+
+def test_the_robust_models_gradients_lie_along_the_images(cases):
+    standard, robust = (etmann_alignment(cases[name]) for name in ("standard", "pgd_at"))
+    for measure in standard:
+        assert robust[measure].mean() > 1.2 * standard[measure].mean(), measure
+
+
+def test_class_means_show_the_robust_model_ahead_once_they_are_without_the_shortcut(cases):
+    """The mean image of a class has the class's stripes, so that a model that goes by the stripes points to it."""
+    bare = without_shortcut(dataset(DataSpec("planted", None, LIMIT), None).train)
+    standard, robust = (cases[name] for name in ("standard", "pgd_at"))
+    assert pag_cosine(standard)["cosine"].mean() > pag_cosine(robust)["cosine"].mean()
+    standard, robust = (replace(case, train_x=bare) for case in (standard, robust))
+    assert pag_cosine(standard)["cosine"].mean() < pag_cosine(robust)["cosine"].mean()
+
+
+def test_images_on_the_known_manifold_have_no_score(cases):
+    with pytest.raises(NotApplicable, match="lie on the manifold"):
+        vae_score_cosine(cases["standard"])

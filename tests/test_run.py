@@ -18,7 +18,7 @@ from benchmark.executors import Job, execute
 from benchmark.place import Place
 from benchmark.plan import plan
 from benchmark.run import run
-from benchmark.store import StoreError
+from benchmark.store import Store, StoreError
 
 TINY = """
 name = "tiny"
@@ -103,12 +103,14 @@ def test_a_run_leaves_tidy_records_samples_and_a_manifest(finished):
     assert not records.duplicated(
         ["trainer", "seed", "metric", "params", "threat", "measure", "at"]
     ).any()
-    assert set(records["metric"]) == {"clean_accuracy", "pgd", "roar", "gini", "preflight"}
-    measured = records[records["metric"] != "preflight"]
+    assert set(records["metric"]) == {"clean_accuracy", "pgd", "roar", "gini", "preflight", "cost"}
+    work = records[(records["metric"] == "cost") & (records["measure"] == "work")]
+    assert set(work.loc[work["trainer"] == "standard", "value"]) == {1.0}
+    measured = records[~records["metric"].isin(["preflight", "cost"])]
     assert (measured["n"] == 20).all()
     assert (measured["low"] <= measured["value"]).all()
     assert (measured["value"] <= measured["high"]).all()
-    assert set(records.loc[records["headline"], "measure"]) == {
+    assert set(measured.loc[measured["headline"], "measure"]) == {
         "accuracy",
         "robust_accuracy",
         "score",
@@ -145,7 +147,59 @@ def files(folder):
 def test_workers_do_not_change_a_byte(finished, tmp_path):
     made, folder, _ = finished
     done(made, tmp_path, workers=2)
-    assert (tmp_path / "records.csv").read_bytes() == (folder / "records.csv").read_bytes()
+    for name in ("records.csv", "verdicts.parquet"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_warnings_and_failures_of_preflight_are_told_apart(toml, tmp_path):
+    made = plan(
+        suite.changed(suite.read(str(toml)), trainers=["standard"], metrics=["clean_accuracy"])
+    )
+    done(made, tmp_path)
+    (path,) = (tmp_path / "store/inspections").glob("*.safetensors")
+    store, tensors = Store(tmp_path), {}
+
+    def look(**levels):
+        findings = {name: [level, "odd", "mend it"] for name, level in levels.items()}
+        store.save("inspections", path.stem, tensors, {"preflight": findings})
+        (tmp_path / "records.csv").unlink()
+        return done(made, tmp_path)[0]
+
+    warned = look(finite="PASS", gradient="WARN")
+    told = ("WARN", "digits, standard, seed 0: gradient: odd: mend it")
+    assert warned.unfit == (told,)
+    assert warned.status(strict=True) == 0
+    failed = look(finite="PASS", gradient="WARN", logits="FAIL")
+    assert failed.unfit == (told, ("FAIL", "digits, standard, seed 0: logits: odd: mend it"))
+    assert (failed.status(strict=True), failed.status(strict=False)) == (3, 0)
+    rows = pd.read_csv(tmp_path / "records.csv", keep_default_na=False)
+    rows = rows.query("metric == 'preflight'").set_index("measure")
+    assert rows["value"].astype(float).to_dict() == {"finite": 1.0, "gradient": 0.5, "logits": 0.0}
+    assert rows["note"].to_dict() == {
+        "finite": "",
+        "gradient": "odd: mend it",
+        "logits": "odd: mend it",
+    }
+
+
+def test_the_verdicts_are_those_of_the_samples(finished):
+    """Per image: what the attack of each threat did, straight from the samples."""
+    made, folder, _ = finished
+    verdicts = pd.read_parquet(folder / "verdicts.parquet")
+    samples = pd.read_parquet(folder / "samples.parquet")
+    assert len(verdicts) == len(made.trainings) * 2 * 20
+    keys = ["trainer", "threat", "image"]
+    clean = samples[samples["measure"] == "accuracy"]
+    clean = clean[clean["metric"] == "clean_accuracy"].set_index(["trainer", "image"])["value"]
+    pgd = samples[samples["metric"] == "pgd"].pivot_table(
+        index=keys, columns="measure", values="value", observed=True
+    )
+    for row in verdicts.itertuples():
+        scores = pgd.loc[(row.trainer, row.threat, row.image)]
+        assert row.clean_correct == (clean[row.trainer, row.image] == 1)
+        broke = row.clean_correct and scores["robust_accuracy"] == 0
+        assert row.broken_by == ("PGD-2" if broke else "")
+        assert (row.norm, row.margin) == (scores["perturbation"], scores["margin"])
 
 
 def test_more_seeds_and_metrics_compute_only_what_is_new(toml, tmp_path):
@@ -160,7 +214,9 @@ def test_more_seeds_and_metrics_compute_only_what_is_new(toml, tmp_path):
     assert done(plan(more), tmp_path)[1] == 1 + 4
     # an earlier, smaller command again: nothing to do, nothing lost
     assert done(plan(first), tmp_path)[1] == 0
-    assert len(pd.read_csv(tmp_path / "records.csv").query("metric != 'preflight'")) == 4
+    assert (
+        len(pd.read_csv(tmp_path / "records.csv").query("metric not in ('preflight', 'cost')")) == 4
+    )
 
 
 def test_a_folder_of_another_suite_is_left_alone(toml, finished):

@@ -11,9 +11,11 @@ from scipy import stats
 from torch import Tensor
 
 from metrics.randomness import Draws
-from metrics.threat import L2, Linf, ThreatModel, parse
+from metrics.threat import L1, L2, Linf, ThreatModel, parse
 
-THREATS = [Linf(0.1), L2(0.7), Linf(0.0), L2(0.0), Linf(2.0), L2(50.0)]
+THREATS = [
+    Linf(0.1), L2(0.7), L1(3.0), Linf(0.0), L2(0.0), L1(0.0), Linf(2.0), L2(50.0), L1(500.0),
+]  # fmt: skip
 every_threat = pytest.mark.parametrize("threat", THREATS, ids=str)
 
 
@@ -35,6 +37,8 @@ def norm(threat: ThreatModel, delta: Tensor) -> float:
     entries = delta.flatten().tolist()
     if isinstance(threat, Linf):
         return max(abs(e) for e in entries)
+    if isinstance(threat, L1):
+        return sum(abs(e) for e in entries)
     return math.sqrt(sum(e * e for e in entries))
 
 
@@ -60,7 +64,7 @@ def test_an_allowed_perturbation_stays(threat: ThreatModel, images: Tensor) -> N
     torch.testing.assert_close(threat.project(images, allowed), allowed, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("threat", THREATS[:2], ids=str)
+@pytest.mark.parametrize("threat", THREATS[:3], ids=str)
 def test_the_projection_onto_the_ball_is_the_nearest_point(
     threat: ThreatModel, moves: Tensor
 ) -> None:
@@ -69,6 +73,7 @@ def test_the_projection_onto_the_ball_is_the_nearest_point(
     others = [threat.noise(moves, Draws(seed, torch.arange(40))) for seed in range(20)]
     others += [threat.step(other, threat.eps) for other in others]
     for other in others:
+        assert norm(threat, other[0]) <= threat.eps * (1 + 1e-5)
         assert (((moves - nearest) * (other - nearest)).flatten(1).sum(1) < 1e-5).all()
     inside = torch.tensor([norm(threat, d) <= threat.eps for d in moves])
     assert 5 < inside.sum() < 35
@@ -84,6 +89,54 @@ def test_the_linf_projection_is_the_nearest_allowed_point_entry_by_entry(
     ):
         low, high = max(-0.1, -x), min(0.1, 1 - x)
         assert p == pytest.approx(min(max(d, low), high), abs=1e-7)
+
+
+def nearest_l1(image: Tensor, move: Tensor, eps: float) -> list[float]:
+    """Literally, in float64: entry by entry min((|d| - t)+, room) for the t at which their sum is eps.
+
+    The sum falls piecewise linearly in t; its corners are tried one after another.
+    """
+    x, d = image.double().flatten().tolist(), move.double().flatten().tolist()
+    lengths = [abs(v) for v in d]
+    rooms = [1 - a if v > 0 else a for a, v in zip(x, d, strict=True)]
+
+    def left(t: float) -> list[float]:
+        return [min(max(n - t, 0), room) for n, room in zip(lengths, rooms, strict=True)]
+
+    t = 0.0
+    if sum(left(0)) > eps:
+        corners = sorted(
+            {0.0, *lengths, *(n - r for n, r in zip(lengths, rooms, strict=True) if n > r)}
+        )
+        low = max(c for c in corners if sum(left(c)) > eps)
+        high = min(c for c in corners if c > low)
+        above, below = sum(left(low)), sum(left(high))
+        t = low + (high - low) * (above - eps) / (above - below)
+    return [math.copysign(n, v) for n, v in zip(left(t), d, strict=True)]
+
+
+@pytest.mark.parametrize("eps", [0.5, 3.0, 20.0])
+def test_the_l1_projection_is_the_nearest_allowed_point(
+    eps: float, images: Tensor, moves: Tensor
+) -> None:
+    got = L1(eps).project(images, moves)
+    binding = 0
+    for x, d, p in zip(images, moves, got, strict=True):
+        expected = nearest_l1(x, d, eps)
+        assert p.flatten().tolist() == pytest.approx(expected, abs=2e-6)
+        binding += sum(map(abs, expected)) > eps - 1e-9
+    assert 3 < binding < 40
+    # not what projecting onto one after the other gives
+    one_by_one = (images + L1(eps).into_ball(moves)).clamp(0, 1) - images
+    assert (L1(eps).size(got) - L1(eps).size(one_by_one)).max() > 0.1 * eps
+
+
+def test_the_l1_projection_does_not_depend_on_the_other_images(
+    images: Tensor, moves: Tensor
+) -> None:
+    together = L1(3.0).project(images, moves)
+    for i in range(40):
+        assert torch.equal(L1(3.0).project(images[i : i + 1], moves[i : i + 1])[0], together[i])
 
 
 @every_threat
@@ -114,6 +167,19 @@ def test_l2_noise_is_uniform_in_the_ball(shape: tuple[int, ...]) -> None:
     assert abs(torch.corrcoef(torch.stack([lengths, directions[:, 0]]))[0, 1]) < 4 / math.sqrt(n)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 2, 3)])
+def test_l1_noise_is_uniform_in_the_ball(shape: tuple[int, ...]) -> None:
+    n, d = 5000, math.prod(shape)
+    noise = L1(0.5).noise(torch.zeros(n, *shape), Draws(4, torch.arange(n))).flatten(1)
+    lengths = noise.abs().sum(1)
+    assert stats.kstest(((lengths / 0.5) ** d).numpy(), "uniform").pvalue > 0.01
+    shares = noise.abs() / lengths[:, None]
+    for entry in range(d):  # uniform on the simplex: each share is Beta(1, d - 1)
+        assert stats.kstest(shares[:, entry].numpy(), stats.beta(1, d - 1).cdf).pvalue > 0.005
+    assert noise.sign().mean(0).abs().max() < 4 / math.sqrt(n)
+    assert abs(torch.corrcoef(torch.stack([lengths, shares[:, 0]]))[0, 1]) < 4 / math.sqrt(n)
+
+
 @every_threat
 def test_noise_belongs_to_the_sample(threat: ThreatModel, images: Tensor) -> None:
     draws = Draws(0, torch.arange(40))
@@ -128,6 +194,40 @@ def test_a_step_has_its_length_and_is_the_steepest(threat: ThreatModel, moves: T
     for seed in range(10, 20):  # no other step of that length rises more
         other = threat.step(Draws(seed, torch.arange(40)).normal(3, 4, 5), 0.3)
         assert ((moves * other).flatten(1).sum(1) <= gain).all()
+
+
+def test_an_l1_step_is_shared_by_the_largest_entries(moves: Tensor) -> None:
+    step = L1(1).step(moves, 0.3).flatten(1)
+    for g, s in zip(moves.flatten(1), step, strict=True):
+        largest = g.abs().argsort(descending=True)[:3]  # 5 % of 60
+        assert (s != 0).nonzero().flatten().tolist() == sorted(largest.tolist())
+        assert s[largest].tolist() == pytest.approx((0.1 * g[largest].sign()).tolist())
+    one = L1(1).step(torch.tensor([[[[0.1, -0.2, 0.05]]]]), 0.3)
+    torch.testing.assert_close(one, torch.tensor([[[[0.0, -0.3, 0.0]]]]))
+
+
+def test_an_l1_ascent_leaves_out_what_cannot_move() -> None:
+    x = torch.full((1, 1, 4, 10), 0.5)
+    x[0, 0, 0, 0], x[0, 0, 1, 1] = 1.0, 0.0
+    gradient = torch.full_like(x, 0.1)
+    gradient[0, 0, 0, 0], gradient[0, 0, 1, 1] = 9.0, -9.0  # white and black already
+    gradient[0, 0, 2, 2], gradient[0, 0, 3, 3] = 2.0, -1.0
+    delta = L1(1.0).ascend(x, torch.zeros_like(x), gradient, 0.4)
+    assert delta.nonzero()[:, 2:].tolist() == [[2, 2], [3, 3]]
+    assert delta[0, 0, 2, 2].item() == pytest.approx(0.2)
+    assert delta[0, 0, 3, 3].item() == pytest.approx(-0.2)
+
+
+@every_threat
+def test_ascend_is_a_step_and_a_projection(
+    threat: ThreatModel, images: Tensor, moves: Tensor
+) -> None:
+    start = threat.project(images, 0.1 * moves)
+    got = threat.ascend(images, start, moves, 0.3)
+    assert ((images + got >= 0) & (images + got <= 1)).all()
+    assert all(norm(threat, d) <= threat.eps * (1 + 1e-6) + 1e-7 for d in got)
+    if not isinstance(threat, L1):
+        assert torch.equal(got, threat.project(images, start + threat.step(moves, 0.3)))
 
 
 def test_the_step_gains_the_dual_norm(moves: Tensor) -> None:
@@ -146,7 +246,7 @@ def test_a_zero_gradient_makes_no_step(threat: ThreatModel) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-15, 1e-25, 1e-35])
-@pytest.mark.parametrize("threat", THREATS[:2], ids=str)
+@pytest.mark.parametrize("threat", THREATS[:3], ids=str)
 def test_a_faint_gradient_makes_a_full_step(
     threat: ThreatModel, scale: float, moves: Tensor
 ) -> None:
@@ -173,6 +273,7 @@ def test_size_is_the_norm(threat: ThreatModel, moves: Tensor) -> None:
         ("L2 128/255", L2(128 / 255), "L2 128/255"),
         ("Linf 1e-3", Linf(0.001), "Linf 1e-3"),
         ("L2 0", L2(0.0), "L2 0"),
+        ("L1 12", L1(12.0), "L1 12"),
     ],
 )
 def test_parse_reads_what_a_user_writes(text: str, expected: ThreatModel, shown: str) -> None:
@@ -184,7 +285,7 @@ def test_parse_reads_what_a_user_writes(text: str, expected: ThreatModel, shown:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("L1 8/255", r"unknown norm 'L1' in threat 'L1 8/255'; valid: Linf, L2, as in"),
+        ("L0 8", r"unknown norm 'L0' in threat 'L0 8'; valid: Linf, L2, L1, as in"),
         ("8/255", "unknown norm '8/255'"),
         ("", "unknown norm ''"),
         ("linf 8/255", "unknown norm 'linf'"),
@@ -218,7 +319,7 @@ def test_threats_are_equal_if_norm_and_radius_are() -> None:
     assert pickle.loads(pickle.dumps(L2(0.5, "1/2"))).written == "1/2"
 
 
-@pytest.mark.parametrize("threat", [Linf(0.5, "1/2"), L2(0.5, "1/2")], ids=str)
+@pytest.mark.parametrize("threat", [Linf(0.5, "1/2"), L2(0.5, "1/2"), L1(0.5, "1/2")], ids=str)
 def test_scaled_keeps_the_norm(threat: ThreatModel) -> None:
     quarter = threat.scaled(0.5)
     assert (type(quarter), quarter.eps) == (type(threat), 0.25)

@@ -3,7 +3,9 @@
 import ast
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -79,6 +81,48 @@ def test_the_alias_attacks_as_pyautoattack_does():
     assert torch.equal(
         old.run_standard_evaluation(x, y, bs=4), new.run_standard_evaluation(x, y, batch_size=4)[0]
     )
+
+
+def test_a_robustbench_that_was_written_over_is_named(monkeypatch, tmp_path):
+    """torchattacks 3.5.1 ships an old copy without `benchmark`: whichever is installed last wins."""
+    old = ModuleType("robustbench")
+    old.__path__ = [str(tmp_path)]
+    for name in ("torchvision", "_alias_autoattack"):
+        monkeypatch.setattr(vision, name, lambda: None)
+    monkeypatch.setattr(vision, "_quietly", lambda name: old)
+    with pytest.raises(
+        ImportError, match=r"old copy .* \(torchattacks 3\.5\.1 does\): pip uninstall"
+    ):
+        vision.robustbench()
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (
+            ImportError("cannot import name 'Xcit' from 'timm.models'"),
+            r"pip install timm==1\.0\.9$",
+        ),
+        (ModuleNotFoundError("No module named 'gdown'", name="gdown"), r"\); pip install gdown$"),
+        (ImportError("broken"), r"pip install --force-reinstall --no-deps robustbench$"),
+    ],
+)
+def test_what_stops_robustbench_is_named_with_the_remedy(monkeypatch, error, remedy):
+    def stop(name: str) -> ModuleType:
+        raise error
+
+    for name in ("torchvision", "_alias_autoattack"):
+        monkeypatch.setattr(vision, name, lambda: None)
+    monkeypatch.setattr(vision, "_quietly", stop)
+    with pytest.raises(ImportError, match=rf"robustbench does not import \(.*{remedy}"):
+        vision.robustbench()
+
+
+def test_what_the_packages_print_does_not_reach_stdout(capsys):
+    with vision.quiet():
+        print("Downloading")
+        warnings.warn("their own insides", stacklevel=1)
+    assert capsys.readouterr() == ("", "Downloading\n")
 
 
 def test_a_missing_pkg_resources_is_explained(monkeypatch):

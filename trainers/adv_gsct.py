@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metrics import attacks
+from metrics.fill import Fill, blurred, filled
 from metrics.importance import pixel_map, top
 from trainers.base import Step, from_loss
 
@@ -25,10 +25,18 @@ def adv_gsct(
     clean_weight: Annotated[float, Ge(0)] = 0.0,
     offending_weight: Annotated[float, Ge(0)] = 1.0,
     consensus_weight: Annotated[float, Ge(0)] = 1.0,
+    anchor: Annotated[float, Ge(0)] = 0.0,
     offend: Literal["mask", "step", "mask+step"] = "mask+step",
     kappa: Annotated[float, Gt(0), Le(1)] = 0.3,
-    fill: Literal["zero", "mean", "noise"] = "zero",
+    soft: Annotated[float, Gt(0)] | None = None,
+    fill: Fill = "zero",
     alpha: Annotated[float, Gt(0)] = 1.25,
+    saliency: Literal["margin", "logit", "log_probability", "probability"] = "margin",
+    compare: Literal["signed", "positive", "abs", "pooled"] = "signed",
+    similarity: Literal["cosine", "l2", "ssim", "kl"] = "cosine",
+    symmetric: bool = False,
+    ramp: Annotated[float, Ge(0)] = 0.1,
+    eps_ramp: Annotated[float, Ge(0)] = 0.3,
 ) -> Tensor:
     """Cross-entropy on an offending input, and agreement of the saliency at the image with that at the offending input.
 
@@ -37,54 +45,76 @@ def adv_gsct(
     model's own saliency are kept (offend "mask"), and moved one step up the loss ("step"); "the target is
     discriminative" - cross-entropy there; "consensus" - 1 - cos(S, S*); "no multiple iterative perturbations" - one
     gradient step. The saliency is the gradient of the margin z_y - max_k z_k: raw logits let the cosine be won by a
-    gradient common to all of them. The consensus weight rises over the first 10% of the training, eps over the first
-    30%.
+    gradient common to all of them.
 
     Threat: needed
     Reconstruction: The paper is closed access and has no public code; this is built from its abstract. In first
         experiments the consensus alone was not robust, and the mask alone was worse than standard training;
         clean_weight 0 was the robust setting, 1 the accurate one: report both.
     Formula: L = clean_weight CE(f(x), y) + offending_weight CE(f(x'), y) + consensus_weight mean_b [1 - cos(S(x),
-        S(x'))], x' = clip(x_m + Proj_eps(u + alpha eps sign grad CE(f(x_m + u)))), x_m = the kept pixels, u uniform
-        in the ball
+        S(x'))] + anchor mean_b |S(x)|^2, x' = clip(x_m + Proj_eps(u + alpha eps sign grad CE(f(x_m + u)))), x_m = the
+        kept pixels, u uniform in the ball
     Args:
         clean_weight: Weight of the cross-entropy on the image.
         offending_weight: Weight of the cross-entropy on the offending input.
         consensus_weight: Weight of the saliency disagreement.
+        anchor: Weight of the saliency's squared length, which a cosine leaves free.
         offend: How the offending input is made: keep salient pixels, one adversarial step, or both.
         kappa: Share of the pixels that are kept.
-        fill: What the other pixels become: 0, the batch's mean colour, or uniform noise.
+        soft: Instead, of each pixel the share (A / max A)^soft is kept, A its saliency; none keeps whole pixels.
+        fill: What takes the place of the rest: see metrics/fill.py; mean is that of the batch.
         alpha: Length of the adversarial step in units of eps.
+        saliency: What S is the gradient of.
+        compare: S as it is, its positive part, absolute values summed over channels, or their 3x3 means.
+        similarity: 1 - cos; |S/|S| - S*/|S*||^2; 1 - SSIM (of S / max |S|); KL(softmax S* || softmax S) over entries.
+        symmetric: Let S* have a gradient as well.
+        ramp: Share of the training over which the consensus weight rises linearly.
+        eps_ramp: Share of the training over which eps rises linearly.
     Cost: 4 forward, 4 backward and 1 double-backward passes per step
     Pitfalls: never publish PGD-only figures of saliency-trained models; run AutoAttack.
     Paper: Adv-GSCT, IEEE Transactions on Dependable and Secure Computing 2024
     """
 
-    def saliency(images: Tensor, create_graph: bool = False) -> Tensor:
+    def maps(images: Tensor, create_graph: bool) -> Tensor:
         return attacks.input_gradient(
-            lambda x: -attacks.margin(model(x), y), images, create_graph=create_graph
+            lambda x: _SALIENCIES[saliency](model(x), y), images, create_graph=create_graph
         )
 
     with attacks.frozen(model):
-        own = saliency(x, create_graph=consensus_weight > 0)
+        own = maps(x, consensus_weight + anchor > 0)
         offending = x
         if "mask" in offend:
-            kept = top(pixel_map(own.detach()), kappa, step.draws)
-            offending = torch.where(kept[:, None], x, _FILLS[fill](x, step))
+            removed = _removed(pixel_map(own.detach()), kappa, soft, step)
+            offending = filled(x, removed, fill, mean=x.mean((0, 2, 3)), draws=step.draws)
         if "step" in offend:
-            offending = _one_step(model, offending, y, step, alpha)
-        target = saliency(offending)
-    disagreement = 1 - F.cosine_similarity(own.flatten(1), target.flatten(1)).mean()
-    rise = min(1.0, step.progress / 0.1)
+            offending = _one_step(model, offending, y, step, alpha, eps_ramp)
+        target = maps(offending, symmetric)
+    disagreement = _DISAGREEMENTS[similarity](_COMPARED[compare](own), _COMPARED[compare](target))
     loss = offending_weight * F.cross_entropy(model(offending), y)
     if clean_weight:
         loss = loss + clean_weight * F.cross_entropy(model(x), y)
-    return loss + rise * consensus_weight * disagreement
+    if anchor:
+        loss = loss + anchor * own.square().flatten(1).sum(1).mean()
+    return loss + _risen(step, ramp) * consensus_weight * disagreement
 
 
-def _one_step(model: nn.Module, x: Tensor, y: Tensor, step: Step, alpha: float) -> Tensor:
-    """FGSM from a random start, as in fast adversarial training, with eps rising over the first 30%."""
-    threat = step.threat.scaled(min(1.0, step.progress / 0.3))
+def _risen(step: Step, ramp: float) -> float:
+    """How far something has risen that rises linearly over this share of the training, 0..1."""
+    return min(1.0, step.progress / ramp) if ramp else 1.0
+
+
+def _removed(importance: Tensor, kappa: float, soft: float | None, step: Step) -> Tensor:
+    """Which pixels (n, H, W), or what share of each, the offending input does without."""
+    if soft is None:
+        return ~top(importance, kappa, step.draws)
+    return 1 - (importance / importance.amax((1, 2), keepdim=True).clamp_min(1e-30)) ** soft
+
+
+def _one_step(
+    model: nn.Module, x: Tensor, y: Tensor, step: Step, alpha: float, eps_ramp: float
+) -> Tensor:
+    """FGSM from a random start, as in fast adversarial training, with eps rising in the beginning."""
+    threat = step.threat.scaled(_risen(step, eps_ramp))
     start = threat.noise(x, step.draws)
     gradient = attacks.input_gradient(
         lambda images: attacks.cross_entropy(model(images), y), x + start
@@ -92,8 +122,46 @@ def _one_step(model: nn.Module, x: Tensor, y: Tensor, step: Step, alpha: float) 
     return x + threat.project(x, start + threat.step(gradient, alpha * threat.eps))
 
 
-_FILLS: dict[str, Callable[[Tensor, Step], Tensor]] = {
-    "zero": lambda x, step: torch.zeros_like(x),
-    "mean": lambda x, step: x.mean((0, 2, 3), keepdim=True).expand_as(x),
-    "noise": lambda x, step: step.draws.fork("fill").uniform(*x.shape[1:]),
+def _ssim(own: Tensor, target: Tensor) -> Tensor:
+    """1 - structural similarity (Wang et al. 2004), of maps scaled to a largest magnitude of 1, as if of range 1."""
+    a, b = (m / m.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30) for m in (own, target))
+    mean_a, mean_b = blurred(a, 1.5), blurred(b, 1.5)
+    variances = blurred(a * a + b * b, 1.5) - mean_a**2 - mean_b**2
+    covariance = blurred(a * b, 1.5) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+    return 1 - (luminance * structure).mean()
+
+
+def _kl(own: Tensor, target: Tensor) -> Tensor:
+    p, q = target.flatten(1).log_softmax(1), own.flatten(1).log_softmax(1)
+    return F.kl_div(q, p, reduction="batchmean", log_target=True)
+
+
+# (logits, y) -> what the saliency is the gradient of, (n,)
+_SALIENCIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "margin": lambda logits, y: -attacks.margin(logits, y),
+    "logit": lambda logits, y: logits.gather(1, y[:, None]).squeeze(1),
+    "log_probability": lambda logits, y: -attacks.cross_entropy(logits, y),
+    "probability": lambda logits, y: logits.softmax(1).gather(1, y[:, None]).squeeze(1),
+}
+
+# maps -> the maps that are compared, (n, C or 1, H, W)
+_COMPARED: dict[str, Callable[[Tensor], Tensor]] = {
+    "signed": lambda maps: maps,
+    "positive": lambda maps: maps.clamp_min(0),
+    "abs": lambda maps: pixel_map(maps)[:, None],
+    "pooled": lambda maps: F.avg_pool2d(
+        pixel_map(maps)[:, None], 3, stride=1, padding=1, count_include_pad=False
+    ),
+}
+
+# (own, target) -> mean disagreement
+_DISAGREEMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": lambda own, target: 1 - F.cosine_similarity(own.flatten(1), target.flatten(1)).mean(),
+    "l2": lambda own, target: (
+        (F.normalize(own.flatten(1)) - F.normalize(target.flatten(1))).square().sum(1).mean()
+    ),
+    "ssim": _ssim,
+    "kl": _kl,
 }

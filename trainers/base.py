@@ -1,25 +1,29 @@
 """What a training method is, and the one loop that all of them share.
 
-Most methods are a loss on a batch: `@from_loss` lifts such a function into a `Trainer`. A method with a loop of its own
-writes the `Trainer` signature.
+Most methods are a loss on a batch: `@from_loss` lifts such a function into a `Trainer`. A method that first needs
+something of its own (a teacher, a critic, statistics of the data) makes its loss from a `Setup`: `@from_objective`.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import wraps
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from metrics import attacks
-from metrics.case import in_batches, predict
+from metrics.batching import in_batches, predict
 from metrics.randomness import Draws
 from metrics.threat import ThreatModel
+from trainers._cost import Cost, Meter
+from trainers._optimisation import augment, averaged, optimiser, rate
 from trainers.recipe import Recipe
 
 
@@ -35,14 +39,9 @@ class Images(NamedTuple):
     ids: Tensor
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a loss may use beside model and batch."""
+class _Threatened:
+    """What has a threat to train against, or none."""
 
-    draws: Draws
-    """Random numbers of the batch's images in this step: fork them, never the global generator."""
-    progress: float
-    """Share of the training done, 0..1."""
     threat_or_none: ThreatModel | None
 
     @property
@@ -51,6 +50,52 @@ class Step:
         if self.threat_or_none is None:
             raise ValueError("this trainer needs a threat, as in threat = 'Linf 8/255'")
         return self.threat_or_none
+
+
+@dataclass(frozen=True)
+class Step(_Threatened):
+    """What a loss may use beside model and batch."""
+
+    draws: Draws
+    """Random numbers of the batch's images in this step: fork them, never the global generator."""
+    progress: float
+    """Share of the training done, 0..1."""
+    threat_or_none: ThreatModel | None
+
+
+@dataclass(frozen=True)
+class Setup(_Threatened):
+    """What a method may use before its first step."""
+
+    train: Images
+    validation: Images
+    recipe: Recipe
+    threat_or_none: ThreatModel | None
+    selection: ThreatModel | None
+    """What the checkpoint is chosen under."""
+    seed: int
+
+
+class Stateful(Protocol):
+    """Anything that a snapshot of an unfinished training has to hold: modules, optimisers."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object:
+        """Take a state on."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch, and what it keeps from step to step beside the model."""
+
+    loss: Callable[[Tensor, Tensor, Step], Tensor]
+    """(x, y, step) -> scalar loss of the batch; the loop differentiates it and takes the optimiser's step."""
+    state: Mapping[str, Stateful] = field(default_factory=dict)
+    """What the loss changes from step to step, by name."""
+    replays: int = 1
+    """How many times in a row each batch is used, an optimiser's step each."""
 
 
 class Epoch(NamedTuple):
@@ -62,21 +107,36 @@ class Epoch(NamedTuple):
     validation: float
     """What chooses the checkpoint: mean of clean and PGD-10 accuracy on the validation split; NaN if not computed."""
     lr: float
+    """Learning rate of its last step."""
     seconds: float
+    """With the validation; the first epoch's with all that the method prepares."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model in eval mode, the log, and the epoch whose weights it has."""
+    """A trained model in eval mode, the log, the epoch whose weights it has, and what each batch of images cost."""
 
     model: nn.Module
     log: list[Epoch]
     kept: int
+    cost: Cost
+
+
+class Snapshots(Protocol):
+    """Where an unfinished training is kept, so that it can be continued."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The last snapshot of this training; none if it begins."""
+
+    def offer(self, make: Callable[[], dict[str, Any]]) -> None:
+        """Asked after every epoch: keep what `make` returns, if it is time to."""
 
 
 OnEpoch = Callable[[Epoch], None]
 Loss = Callable[..., Tensor]
 """(model, x, y, step, *, settings) -> scalar loss of the batch."""
+MakeObjective = Callable[..., Objective]
+"""(model, setup, *, settings) -> objective."""
 
 
 class Trainer(Protocol):
@@ -96,17 +156,20 @@ class Trainer(Protocol):
         seed: int,
         selection: ThreatModel | None = ...,
         on_epoch: OnEpoch = ...,
+        snapshots: Snapshots | None = ...,
         **settings: object,
     ) -> Trained:
         """Train; raises Diverged when the loss is not finite.
 
         `threat` is what the method trains against, `selection` what its checkpoint is chosen under (none: `threat`).
+        With `snapshots` a training that was interrupted continues, to the same weights.
         """
 
 
-def from_loss(loss: Loss) -> Trainer:
-    """Lift a loss on a batch into a trainer: `@from_loss def trades(model, x, y, step, *, beta=6.0)`."""
+def from_objective(make: MakeObjective) -> Trainer:
+    """Lift a function that makes an objective: `@from_objective def jarn(model, setup, *, weight=1.0)`."""
 
+    @wraps(make)
     def trainer(
         model: nn.Module,
         train: Images,
@@ -118,144 +181,224 @@ def from_loss(loss: Loss) -> Trainer:
         seed: int,
         selection: ThreatModel | None = None,
         on_epoch: OnEpoch = lambda epoch: None,
+        snapshots: Snapshots | None = None,
         **settings: object,
     ) -> Trained:
-        loop = _Loop(model, train, validation, recipe, threat, selection or threat, seed)
+        began = time.perf_counter()
+        setup = Setup(train, validation, recipe, threat, selection or threat, seed)
+        loop = _Loop(model, setup, make(model, setup, **settings))
+        return loop.run(began, on_epoch, snapshots)
 
-        def objective(x: Tensor, y: Tensor, step: Step) -> Tensor:
-            return loss(model, x, y, step, **settings)
-
-        return loop.run(objective, on_epoch)
-
-    trainer.__name__ = loss.__name__
-    trainer.__doc__ = loss.__doc__
     return trainer
 
 
-@dataclass
+def from_loss(loss: Loss) -> Trainer:
+    """Lift a loss on a batch into a trainer: `@from_loss def trades(model, x, y, step, *, beta=6.0)`."""
+
+    @wraps(loss)
+    def make(model: nn.Module, setup: Setup, **settings: object) -> Objective:
+        return Objective(lambda x, y, step: loss(model, x, y, step, **settings))
+
+    return from_objective(make)
+
+
 class _Loop:
     """Epochs of optimiser steps in a keyed order, with the checkpoint chosen on the validation split."""
 
-    model: nn.Module
-    train: Images
-    validation: Images
-    recipe: Recipe
-    threat: ThreatModel | None
-    selection: ThreatModel | None
-    seed: int
-    log: list[Epoch] = field(default_factory=list)
+    def __init__(self, model: nn.Module, setup: Setup, objective: Objective) -> None:
+        self.model, self.setup, self.objective = model, setup, objective
+        self.recipe, self.seed = setup.recipe, setup.seed
+        self.optimiser = optimiser(model, setup.recipe)
+        self.average = averaged(model, setup.recipe)
+        self.batches = len(self._batches(0))
+        self.epochs = self._affordable()
+        self.log: list[Epoch] = []
+        self.costs: list[Cost] = []
+        self.best, self.kept, self.weights = -math.inf, 0, _copy(model)
 
-    def run(
-        self, objective: Callable[[Tensor, Tensor, Step], Tensor], on_epoch: OnEpoch
-    ) -> Trained:
-        optimiser = _optimiser(self.model, self.recipe)
-        steps = len(self._batches(0))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            # the middle of a step: its start would waste the first step on a rate of 0
-            optimiser,
-            lambda step: rate(self.recipe.schedule, (step + 0.5) / (steps * self.recipe.epochs)),
-        )
-        best, kept, weights = -math.inf, 0, _copy(self.model)
-        for epoch in range(self.recipe.epochs):
-            began, total = time.perf_counter(), 0.0
-            self.model.train()
-            for number, batch in enumerate(self._batches(epoch)):
-                progress = (epoch + number / steps) / self.recipe.epochs
-                draws = Draws(self.seed, self.train.ids[batch]).fork("step", epoch, number)
-                x = augment(self.recipe.augment, self.train.x[batch], draws)
-                loss = objective(x, self.train.y[batch], Step(draws, progress, self.threat))
-                total += self._descend(loss, optimiser, epoch, number) * len(batch)
-                schedule.step()
+    def run(self, began: float, on_epoch: OnEpoch, snapshots: Snapshots | None) -> Trained:
+        """Train, from the last snapshot on if there is one. The first epoch's time counts from `began`."""
+        snapshot = snapshots.load() if snapshots else None
+        if snapshot:
+            self._restore(snapshot)
+            for epoch in self.log:
+                on_epoch(epoch)
+        for number in range(len(self.log), self.epochs):
+            loss, lr = self._epoch(number)
             score = self._validate()
-            if not score < best:  # NaN (keep = "last") and equal scores take the later epoch
-                best, kept, weights = score, epoch, _copy(self.model)
-            self.log.append(
-                Epoch(
-                    epoch, total / len(self.train.y), score,
-                    optimiser.param_groups[0]["lr"], time.perf_counter() - began,
-                )
-            )  # fmt: skip
+            if not score < self.best:  # NaN (keep = "last") and equal scores take the later epoch
+                self.best, self.kept, self.weights = score, number, _copy(self._candidate())
+            ended = time.perf_counter()
+            self.log.append(Epoch(number, loss, score, lr, ended - began))
+            began = ended
             on_epoch(self.log[-1])
-        self.model.load_state_dict(weights)
-        return Trained(self.model.eval(), self.log, kept)
+            if snapshots and len(self.log) < self.epochs:
+                snapshots.offer(self._snapshot)
+        self.model.load_state_dict(self.weights)
+        return Trained(self.model.eval(), self.log, self.kept, _mean(self.costs))
+
+    def _epoch(self, epoch: int) -> tuple[float, float]:
+        """Mean loss, and the last step's learning rate."""
+        self.model.train()
+        total, replays = 0.0, self.objective.replays
+        for number, batch in enumerate(self._batches(epoch)):
+            for replay in range(replays):
+                at = number * replays + replay
+                total += self._step(epoch, at, batch) * len(batch) / replays
+        return total / len(self.setup.train.y), self.optimiser.param_groups[0]["lr"]
+
+    def _step(self, epoch: int, number: int, batch: Tensor) -> float:
+        """One optimiser step; returns the loss."""
+        at, steps = epoch * self._steps + number, self._steps * self.epochs
+        # the rate of the middle of a step: its start would waste the first step on a rate of 0
+        lr = self.recipe.lr * rate(self.recipe.schedule, (at + 0.5) / steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        # methods have phases: one step of every epoch stands for it
+        meter = self._meter(batch) if number == 0 else None
+        with meter or nullcontext():
+            value = self._descend(batch, epoch, number)
+        if meter:
+            self.costs.append(self._whole(meter))
+        self.optimiser.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return value
+
+    def _descend(self, batch: Tensor, epoch: int, number: int) -> float:
+        """The loss of a step, its gradients in the parameters; Diverged if it is no finite number."""
+        keyed = Draws(self.seed, self.setup.train.ids[batch])
+        # a replay sees the same augmented images as the first use of its batch
+        shown = keyed.fork("step", epoch, number // self.objective.replays)
+        x = augment(self.recipe.augment, self.setup.train.x[batch], shown)
+        progress = (epoch + number / self._steps) / self.epochs
+        draws = keyed.fork("step", epoch, number)
+        loss = self._loss(x, batch, Step(draws, progress, self._threat(progress)))
+        value = loss.item()
+        if not math.isfinite(value):
+            lr = self.optimiser.param_groups[0]["lr"]
+            raise Diverged(
+                f"the training loss is {value} in epoch {epoch + 1}, step {number + 1} (lr {lr:.3g}): "
+                "lower the learning rate or the weight of the penalty"
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        return value
+
+    def _loss(self, x: Tensor, batch: Tensor, step: Step) -> Tensor:
+        # a cast kept from a pass without gradients would cut the weights off from those with
+        with torch.autocast(
+            x.device.type,
+            torch.bfloat16,
+            enabled=self.recipe.precision == "bfloat16",
+            cache_enabled=False,
+        ):
+            return self.objective.loss(x, self.setup.train.y[batch], step)
+
+    def _threat(self, progress: float) -> ThreatModel | None:
+        """What is trained against by now."""
+        threat, ramp = self.setup.threat_or_none, self.recipe.eps_ramp
+        return threat.scaled(progress / ramp) if threat and progress < ramp else threat
+
+    def _affordable(self) -> int:
+        """How many epochs the recipe's budget pays for, by the cost of ten steps that are then undone."""
+        if self.recipe.budget == "epochs":
+            return self.recipe.epochs
+        batch, before, costs = self._batches(0)[0], copy.deepcopy(self._live()), []
+        draws = Draws(self.seed, self.setup.train.ids[batch]).fork("cost")
+        x = self.setup.train.x[batch]
+        self.model.train()
+        for progress in (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95):
+            with self._meter(batch) as meter:
+                self._loss(x, batch, Step(draws, progress, self._threat(progress))).backward()
+            costs.append(self._whole(meter))
+        self.optimiser.zero_grad()
+        self._set(before)
+        return max(1, round(self.recipe.epochs / _mean(costs).work))
+
+    def _meter(self, batch: Tensor) -> Meter:
+        return Meter(self.model, self.setup.train.x[batch], self.setup.train.y[batch])
+
+    def _whole(self, meter: Meter) -> Cost:
+        """The cost of a batch in all its replays."""
+        return Cost(*(part * self.objective.replays for part in meter.cost))
+
+    @property
+    def _steps(self) -> int:
+        """Optimiser steps in an epoch."""
+        return self.batches * self.objective.replays
 
     def _batches(self, epoch: int) -> tuple[Tensor, ...]:
-        order = (
-            Draws(self.seed, self.train.ids).fork("order", epoch).uniform(1).squeeze(1).argsort()
-        )
+        ids = self.setup.train.ids
+        order = torch.arange(len(ids), device=ids.device)
+        if self.recipe.order == "shuffled":
+            order = Draws(self.seed, ids).fork("order", epoch).uniform(1).squeeze(1).argsort()
         batches = order.split(self.recipe.batch_size)
         if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm cannot train on a single image
             return *batches[:-2], torch.cat(batches[-2:])
         return batches
 
-    def _descend(
-        self, loss: Tensor, optimiser: torch.optim.Optimizer, epoch: int, number: int
-    ) -> float:
-        value = loss.item()
-        if not math.isfinite(value):
-            lr = optimiser.param_groups[0]["lr"]
-            raise Diverged(
-                f"the training loss is {value} in epoch {epoch + 1}, step {number + 1} (lr {lr:.3g}): "
-                "lower the learning rate or the weight of the penalty"
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return value
+    def _candidate(self) -> nn.Module:
+        """The weights that may be kept: the average's if there is one."""
+        return self.average.module if self.average else self.model
 
     def _validate(self) -> float:
         if self.recipe.keep == "last":
             return math.nan
-        x, y, ids = self.validation
-        clean = self._accuracy(x, y)
-        if self.selection is None:
+        x, y, ids = self.setup.validation
+        model, threat = self._candidate(), self.setup.selection
+        clean = _accuracy(model, x, y)
+        if threat is None:
             return clean
-        threat = self.selection
 
         def attack(images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
             start = attacks.random_start(images, threat, draws)
             return attacks.pgd(
-                self.model, images, labels, threat,
-                steps=10, step_size=threat.eps / 4, start=start,
-            )  # fmt: skip
+                model, images, labels, threat, steps=10, step_size=threat.eps / 4, start=start
+            )
 
         attacked = in_batches(attack, x, y, Draws(self.seed, ids).fork("validation"))
-        return (clean + self._accuracy(attacked, y)) / 2
+        return (clean + _accuracy(model, attacked, y)) / 2
 
-    def _accuracy(self, x: Tensor, y: Tensor) -> float:
-        with attacks.frozen(self.model):
-            return (predict(self.model, x) == y).float().mean().item()
+    def _live(self) -> dict[str, Any]:
+        """The state of everything that a step changes."""
+        parts: dict[str, Stateful] = {"model": self.model, "optimiser": self.optimiser}
+        parts |= {f"objective.{name}": part for name, part in self.objective.state.items()}
+        if self.average:
+            parts["average"] = self.average
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def _set(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, part in self.objective.state.items():
+            part.load_state_dict(state[f"objective.{name}"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, as plain data."""
+        return {
+            "live": self._live(), "weights": self.weights, "log": [tuple(epoch) for epoch in self.log],
+            "best": self.best, "kept": self.kept, "costs": [tuple(cost) for cost in self.costs],
+        }  # fmt: skip
+
+    def _restore(self, snapshot: Mapping[str, Any]) -> None:
+        self._set(snapshot["live"])
+        self.weights, self.best, self.kept = (
+            snapshot[name] for name in ("weights", "best", "kept")
+        )
+        self.log = [Epoch(*row) for row in snapshot["log"]]
+        self.costs = [Cost(*row) for row in snapshot["costs"]]
 
 
-def rate(schedule: str, progress: float) -> float:
-    """Share of the recipe's learning rate at `progress` in 0..1."""
-    return {
-        "constant": lambda p: 1.0,
-        "onecycle": lambda p: p / 0.3 if p < 0.3 else (1 + math.cos(math.pi * (p - 0.3) / 0.7)) / 2,
-        "piecewise": lambda p: 0.1 ** ((p >= 0.5) + (p >= 0.75)),
-    }[schedule](progress)
+def _mean(costs: list[Cost]) -> Cost:
+    return Cost(*(sum(part) / len(costs) for part in zip(*costs, strict=True)))
 
 
-def augment(how: str, x: Tensor, draws: Draws) -> Tensor:
-    """The images as the recipe's `augment` says, by random numbers of their own."""
-    if how == "none":
-        return x
-    n, _, height, width = x.shape
-    shift = (draws.fork("shift").uniform(2) * 9).long()
-    rows = shift[:, :1] + torch.arange(height, device=x.device)
-    columns = shift[:, 1:] + torch.arange(width, device=x.device)
-    mirrored = draws.fork("mirror").uniform(1) < 0.5
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    padded = F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)
-    number = torch.arange(n, device=x.device)[:, None, None]
-    return padded[number, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    lr, decay = recipe.lr, recipe.weight_decay
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=decay)
-    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=decay)
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    with attacks.frozen(model):
+        return (predict(model, x) == y).float().mean().item()
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

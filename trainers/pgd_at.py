@@ -21,7 +21,7 @@ def pgd_at(
     *,
     steps: Annotated[int, Ge(1)] = 10,
     step_size: Annotated[float, Gt(0)] | None = None,
-    loss: Literal["xent", "margin"] = "xent",
+    loss: Literal["xent", "margin", "dlr"] = "xent",
     random_start: bool = True,
 ) -> Tensor:
     """Cross-entropy on adversarial images only, made anew in each step.
@@ -33,7 +33,9 @@ def pgd_at(
     Args:
         steps: Gradient steps of the attack.
         step_size: Length of a step in pixel units; none means 2.5 eps / steps (2/255 for 10 steps at 8/255).
-        loss: What the attack raises: cross-entropy, or the margin max_k z_k - z_y.
+        loss: What the attack raises: cross-entropy; the margin max_{k != y} z_k - z_y (the "cw" of Kim et al. 2019, but
+            theirs stops at a margin of 500 and counts the largest false logit as at least 0); or dlr, the margin over
+            the gap of the largest logit to the third.
         random_start: Start uniformly in the ball, otherwise at the image.
     Cost: steps + 1 forward and backward passes per step
     Paper: Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le, Lt
 
 
 @dataclass(frozen=True)
@@ -14,15 +14,30 @@ class Recipe:
 
     architecture: str
     activation: Literal["relu", "softplus", "gelu", "silu"] = "relu"
+    """Penalties on input gradients are weak with relu, whose second derivative is zero almost everywhere."""
+    pixels: Literal["standardised", "symmetric"] = "standardised"
+    """What the network sees: the data set's mean and standard deviation taken out, or [0, 1] mapped to [-1, 1]."""
     epochs: Annotated[int, Ge(1)] = 20
+    budget: Literal["epochs", "cost"] = "epochs"
+    """What `epochs` counts: passes over the data, or the cost of so many epochs of standard training (measured in
+    floating-point operations of a step), so that a method that costs ten times as much trains for a tenth of them."""
     batch_size: Annotated[int, Ge(1)] = 128
+    order: Literal["shuffled", "stored"] = "shuffled"
+    """Batches in an order of each epoch's own, or as the images are stored."""
     optimiser: Literal["adam", "sgd"] = "adam"
     lr: Annotated[float, Gt(0)] = 1e-3
     weight_decay: Annotated[float, Ge(0)] = 0.0
     schedule: Literal["constant", "onecycle", "piecewise"] = "onecycle"
-    """Learning rate over the run: constant; a linear rise over 30% and a cosine fall; tenfold drops at 50% and 75%."""
+    """Learning rate over the run: constant; a linear rise over 30%, then a cosine fall; tenths at 50% and at 75%."""
+    eps_ramp: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Share of the training over which the threat's radius rises from 0, for all methods that have one. Where the full
+    radius is too hard to begin with (MNIST at Linf 0.3), training else ends at a constant prediction."""
     augment: Literal["none", "crop_flip"] = "none"
     """crop_flip: shift by up to 4 pixels with zero padding, and mirror half of the images."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: autocast in training steps; methods that differentiate input gradients refuse it."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Decay per step of an exponential moving average of the weights, which is then what is kept; 0: no average."""
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights are kept: the best on the validation split by the mean of clean and PGD-10 accuracy (the
     later one if equal), or the last. One rule for all methods, under the training's own threat or the suite's. PGD-10

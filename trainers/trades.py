@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics import attacks
+from trainers._divergence import divergence, most_divergent
 from trainers.base import Step, from_loss
 
 
@@ -34,24 +34,9 @@ def trades(
         beta: Weight of the divergence.
         steps: Gradient steps of the inner maximisation.
         step_size: Length of a step in pixel units; none means 2.5 eps / steps.
-    Cost: steps + 2 forward and backward passes per step
+    Cost: steps + 3 forward and steps + 2 backward passes per step
     Paper: Zhang et al. 2019, "Theoretically principled trade-off between robustness and accuracy"
     """
-    threat = step.threat
-    with attacks.frozen(model):
-        clean = model(x).detach()
-    adversarial = attacks.pgd(
-        model, x, y, threat,
-        steps=steps,
-        step_size=2.5 * threat.eps / steps if step_size is None else step_size,
-        loss=lambda logits, _: _divergence(clean, logits),
-        start=0.001 * step.draws.normal(*x.shape[1:]),
-    )  # fmt: skip
+    adversarial = most_divergent(model, x, step, steps=steps, step_size=step_size)
     logits = model(x)
-    return F.cross_entropy(logits, y) + beta * _divergence(logits, model(adversarial)).mean()
-
-
-def _divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
-    """KL(p || p') per image, shape (n,)."""
-    p, q = clean.log_softmax(1), adversarial.log_softmax(1)
-    return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
+    return F.cross_entropy(logits, y) + beta * divergence(logits, model(adversarial)).mean()

@@ -9,6 +9,7 @@ import torch
 from benchmark import vision
 from benchmark.datasets._files import missing, wanted
 from benchmark.datasets._splits import TEST_IDS, hold_out, pixels
+from benchmark.datasets._strokes import strokes
 from benchmark.datasets.base import DataError, Dataset, Split
 
 
@@ -32,7 +33,7 @@ def from_idx(name: str, title: str, root: Path) -> Dataset:
             raise DataError(f"{name}: {len(x)} images but {len(y)} labels in {root / title}")
         splits.append(Split(x, y, torch.arange(len(y)) + (0 if is_train else TEST_IDS)))
     train, validation = hold_out(splits[0])
-    return Dataset(name, tuple(part.classes), train, validation, splits[1])
+    return Dataset(name, tuple(part.classes), train, validation, splits[1], masks=strokes)
 
 
 def _check_files(name: str, root: Path, files: list[Path]) -> None:

@@ -37,6 +37,16 @@ class Defaults:
     """Fields of trainers.recipe.Recipe."""
     trainers: dict[str, dict[str, Any]]
     """Settings of trainers that this data set needs to be other than their defaults."""
+    recipes: dict[str, NamedRecipe]
+    """Named recipes, in the place of the data set's own: those of papers."""
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe of a paper: fields of trainers.recipe.Recipe, and the settings of trainers that go with it."""
+
+    recipe: dict[str, Any]
+    trainers: dict[str, dict[str, Any]]
 
 
 @cache
@@ -59,9 +69,16 @@ def defaults(name: str) -> Defaults:
     # copies: the cached tables stay as the file has them
     threats, recipe = dict(table.pop("threats")), dict(table.pop("recipe"))
     trainers = dict(table.pop("trainers", {}))
+    recipes = {title: _named(fields) for title, fields in table.pop("recipes", {}).items()}
     return Defaults(
-        name, mean=mean, std=std, threats=threats, recipe=recipe, trainers=trainers, **table
-    )
+        name, mean=mean, std=std, threats=threats, recipe=recipe, trainers=trainers,
+        recipes=recipes, **table,
+    )  # fmt: skip
+
+
+def _named(fields: dict[str, Any]) -> NamedRecipe:
+    recipe = {name: value for name, value in fields.items() if name != "trainers"}
+    return NamedRecipe(recipe, dict(fields.get("trainers", {})))
 
 
 def _unknown(name: str, kind: str) -> str:

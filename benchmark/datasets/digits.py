@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from benchmark.datasets._splits import shuffled
+from benchmark.datasets._strokes import strokes
 from benchmark.datasets.base import Dataset, Split
 
 _SHARES = (0.6, 0.7)
@@ -28,7 +29,7 @@ def digits(root: Path) -> Dataset:
         "no image is there twice, so none can be in two splits"
     )
     train, validation, test = (everything[part] for part in _stratified(y))
-    return Dataset("digits", tuple(map(str, range(10))), train, validation, test)
+    return Dataset("digits", tuple(map(str, range(10))), train, validation, test, masks=strokes)
 
 
 def _stratified(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,14 +6,15 @@ radius means the same for every model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchError
-from benchmark.models.spec import SpecError, check_architecture, check_options
+from benchmark.models._architecture import SpecError, check_architecture, check_options
 
 
 class ModelError(BenchError):
@@ -82,6 +83,15 @@ class Normalised(nn.Module):
         return logits
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What is built inside is on the CPU and determined by the seed; torch's global generator stays as it was."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # not torch.manual_seed, which reseeds the GPUs as well
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 def build(
     architecture: str,
     *,
@@ -105,9 +115,7 @@ def build(
             f"mean and std need one number for each of {channels} channels, got {list(mean)}"
         )
     make = getattr(import_module(f"benchmark.models.{architecture}"), architecture)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # not torch.manual_seed, which reseeds the GPUs as well
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         try:
             net = make(
                 channels=channels, classes=classes, size=size, activation=activation, **options

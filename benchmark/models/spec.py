@@ -4,34 +4,60 @@
 
 `mean` and `std` are the normalisation the model was trained with (none: the images go in as they are; "125.3/255" is
 a number); `key` leads into the loaded object; `ignore` names parameters of the file that have no meaning here.
+A file whose header names its architecture, as those of `bench train` do, needs no more than
 
     file:PATH.safetensors[?...]
 
-is enough for a file whose header names its architecture, as those of `bench train` do. What such a header says of
-normalisation and activation holds unless the specification says otherwise (mean=0&std=1: none).
+What such a header says of normalisation and activation holds unless the specification says otherwise (mean=0&std=1:
+none).
+
+    robustbench:cifar10/Linf/Wong2020Fast[?dir=FOLDER]
+
+is a model of RobustBench, its file in the layout of that library under FOLDER, $BENCH_MODELS or the user's cache.
+
+    torchvision:resnet50[?weights=IMAGENET1K_V1]          timm:resnet50.a1_in1k
+    torchvision:resnet18?file=PATH[&mean=..&std=..&key=..&ignore=..]          timm:resnet18?file=PATH[...]
+
+are models of these libraries with the libraries' weights and normalisation, or with the weights of a file.
+
+    python:PATH.py:FUNCTION
+
+is what a function without arguments gives back: a module that maps images in [0, 1] to logits. The file is the user's
+own and is run as it is, not before the model is loaded.
+
+`sha256=` pins the file of the weights (of a RobustBench model in several files: all of them, with commas between).
+What is not there is downloaded if BENCH_DOWNLOAD=1.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import ast
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, Literal
 
-from benchmark.cards import Card, cards, nearest
-from benchmark.errors import BenchError
-from benchmark.models import _header
+from benchmark.models import _header, _installed, _settings, _weights_folder
+from benchmark.models._architecture import SpecError, options
 
-ACTIVATIONS = ("relu", "softplus", "gelu", "silu")
-FORM = "file:PATH@ARCHITECTURE[?mean=..&std=..&key=..&ignore=..&activation=..&OPTION=..]"
+FORMS = {
+    "file": "file:PATH@ARCHITECTURE[?mean=..&std=..&key=..&ignore=..&activation=..&OPTION=..]",
+    "robustbench": "robustbench:DATASET/THREAT/NAME[?dir=FOLDER]",
+    "torchvision": "torchvision:NAME[?weights=..] or torchvision:NAME?file=PATH[&mean=..&std=..]",
+    "timm": "timm:NAME or timm:NAME?file=PATH[&mean=..&std=..]",
+    "python": "python:PATH.py:FUNCTION",
+}
 
-
-class SpecError(BenchError):
-    """A model is named in a way that cannot work; one line that says what came and what would be valid."""
+# what RobustBench itself takes from torchvision, with its unsafe loading
+_ELSEWHERE = {
+    f"imagenet/{threat}/Standard_R50": "torchvision:resnet50?weights=IMAGENET1K_V1"
+    for threat in ("Linf", "corruptions")
+}
 
 
 @dataclass(frozen=True)
-class Spec:
+class FileSpec:
     """A model in a file: where it is, which architecture its weights belong to, and how its images are normalised."""
 
     text: str
@@ -41,28 +67,66 @@ class Spec:
     std: tuple[float, ...] = ()
     key: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    sha256: str = ""
     activation: str = "relu"
     options: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class ZooSpec:
+    """A model of RobustBench: its group ("cifar10/Linf"), its name, and the folder of all such models' files."""
+
+    text: str
+    group: str
+    name: str
+    folder: Path
+    sha256: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Its file, where RobustBench looks for it."""
+        return self.folder / self.group / f"{self.name}.pt"
+
+
+@dataclass(frozen=True)
+class LibrarySpec:
+    """A model of timm or torchvision, with the library's weights or (`path`) with those of a file."""
+
+    text: str
+    library: Literal["timm", "torchvision"]
+    name: str
+    weights: str = ""
+    path: Path | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    key: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class CodeSpec:
+    """A model that a function of the user's file makes."""
+
+    text: str
+    path: Path
+    function: str
+
+
+Spec = FileSpec | ZooSpec | LibrarySpec | CodeSpec
 
 
 def parse(text: str) -> Spec:
     """The spec that a line of a suite means; SpecError says what is wrong with it."""
     kind, colon, body = text.partition(":")
-    if not colon or kind != "file":
-        raise SpecError(f"model {text!r}: unknown kind {kind!r}; valid now: {FORM}")
-    path, architecture, query = _parts(body)
-    place = Path(path).expanduser()
-    if not path or not (architecture or place.suffix == _header.SUFFIX):
-        raise SpecError(f"model {text!r} does not name its file and architecture; valid: {FORM}")
+    if not colon or kind not in _PARSERS:
+        raise SpecError(
+            f"model {text!r}: unknown kind {kind!r}; valid: {'; '.join(FORMS.values())}"
+        )
     try:
-        _check_file(place)
-        told = _header.read(place)
-        architecture = architecture or _named(place, told)
-        check_architecture(architecture)
-        settings = _settings(query, architecture, told)
+        return _PARSERS[kind](text, body)
     except SpecError as error:
         raise SpecError(f"model {text!r}: {error}") from None
-    return Spec(text, place, architecture, **settings)  # type: ignore[arg-type]
 
 
 def header(
@@ -74,6 +138,28 @@ def header(
         if numbers:
             told[name] = ",".join(repr(float(number)) for number in numbers)
     return told
+
+
+# --- file
+
+
+def _file(text: str, body: str) -> FileSpec:
+    path, architecture, query = _parts(body)
+    place = Path(path).expanduser()
+    if not path or not (architecture or place.suffix == _header.SUFFIX):
+        raise SpecError(f"does not name its file and architecture; valid: {FORMS['file']}")
+    _settings.check_file(place)
+    told = _header.read(place)
+    architecture = architecture or _named(place, told)
+    own = dict.fromkeys(options(architecture), _settings.integer)
+    found = _settings.read(query, _FILE_READERS | own, architecture)
+    found = _from_header(told, found) | found
+    _settings.check_normalisation(found)
+    extra = tuple(sorted((name, found.pop(name)) for name in own if name in found))
+    return FileSpec(text, place, architecture, options=extra, **found)
+
+
+_FILE_READERS = _settings.NORMALISATION | _settings.WEIGHTS | _settings.ACTIVATION
 
 
 def _parts(body: str) -> tuple[str, str, str]:
@@ -90,64 +176,17 @@ def _parts(body: str) -> tuple[str, str, str]:
 def _named(place: Path, told: Mapping[str, str]) -> str:
     """The architecture that a file names itself."""
     if "architecture" not in told:
-        raise SpecError(f"{str(place)!r} has no header that names its architecture; valid: {FORM}")
+        raise SpecError(
+            f"{str(place)!r} has no header that names its architecture; valid: {FORMS['file']}"
+        )
     return told["architecture"]
 
 
-def _check_file(place: Path) -> None:
-    if not place.is_file():
-        what = "is a folder, not a file" if place.is_dir() else "does not exist"
-        raise SpecError(f"{str(place)!r} {what}")
-
-
-def check_architecture(name: str) -> Card:
-    """The architecture's card; SpecError that names the nearest unless there is one of this name."""
-    if name not in cards("models"):
-        raise SpecError(f"unknown architecture {name!r}{nearest(name, list(cards('models')))}")
-    return cards("models")[name]
-
-
-def options(architecture: str) -> tuple[str, ...]:
-    """The integer settings an architecture takes beside those common to all."""
-    names = (parameter.name for parameter in check_architecture(architecture).parameters)
-    return tuple(name for name in names if name != "activation")
-
-
-def check_options(architecture: str, names: Iterable[str]) -> None:
-    """SpecError unless the architecture takes all of these settings."""
-    valid = options(architecture)
-    for name in names:
-        if name not in valid:
-            raise SpecError(f"{architecture} has no option {name!r}{nearest(name, valid)}")
-
-
-def _settings(query: str, architecture: str, told: Mapping[str, str]) -> dict[str, object]:
-    """The part after the question mark, as fields of Spec, and what only the header says."""
-    found: dict[str, object] = {}
-    extra: dict[str, int] = {}
-    for pair in filter(None, query.split("&")):
-        name, equals, value = pair.partition("=")
-        if not equals or not value:
-            raise SpecError(f"setting {pair!r} has no value; write it as NAME=VALUE")
-        if name in found or name in extra:
-            raise SpecError(f"setting {name!r} stands there twice")
-        if name in _READERS:
-            found[name] = _READERS[name](value)
-        elif name in options(architecture):
-            extra[name] = _integer(name, value)
-        else:
-            valid = (*_READERS, *options(architecture))
-            raise SpecError(f"{architecture} has no setting {name!r}; valid: {', '.join(valid)}")
-    found = _from_header(told, found) | found
-    _check_normalisation(found)
-    return found | {"options": tuple(sorted(extra.items()))}
-
-
-def _from_header(told: Mapping[str, str], found: Mapping[str, object]) -> dict[str, object]:
+def _from_header(told: Mapping[str, str], found: Mapping[str, object]) -> dict[str, Any]:
     """What the header says of settings that the specification does not give."""
     try:
         return {
-            name: _READERS[name](told[name])
+            name: _FILE_READERS[name](name, told[name])
             for name in ("mean", "std", "activation")
             if name in told and name not in found
         }
@@ -155,51 +194,120 @@ def _from_header(told: Mapping[str, str], found: Mapping[str, object]) -> dict[s
         raise SpecError(f"the file's header: {error}") from None
 
 
-def _check_normalisation(found: dict[str, object]) -> None:
-    mean, std = found.get("mean", ()), found.get("std", ())
-    assert isinstance(mean, tuple)
-    assert isinstance(std, tuple)
-    if len(mean) != len(std):
+# --- robustbench
+
+
+def _zoo(text: str, body: str) -> ZooSpec:
+    place, _, query = body.partition("?")
+    group, _, name = place.rpartition("/")
+    check_zoo_name(group, name)
+    if place in _ELSEWHERE:
+        raise SpecError(f"RobustBench takes this model from torchvision; write {_ELSEWHERE[place]}")
+    found = _settings.read(
+        query, {"dir": lambda _, text: Path(text), "sha256": _settings.digests}, "robustbench"
+    )
+    folder = found.pop("dir", None) or _weights_folder.folder()
+    spec = ZooSpec(text, group, name, folder.expanduser(), **found)
+    several = spec.path.with_name(f"{name}.pt_m0.pt")
+    if not (spec.path.is_file() or several.is_file() or _weights_folder.wanted()):
         raise SpecError(
-            f"mean has {len(mean)} numbers and std {len(std)}; give both, one number per channel"
+            f"its weights are not in {str(spec.path)!r}; put the file there, or BENCH_DOWNLOAD=1 has bench download it "
+            "(dir=FOLDER and $BENCH_MODELS name other folders)"
         )
-    if std and min(std) <= 0:
-        raise SpecError(f"std needs positive numbers, got {list(std)}")
+    return spec
 
 
-def _numbers(value: str) -> tuple[float, ...]:
-    return tuple(_number(part) for part in value.split(","))
+def check_zoo_name(group: str, name: str) -> None:
+    """SpecError that names the nearest unless RobustBench has this model."""
+    groups = _installed.zoo()
+    if group in groups and name in groups[group]:
+        return
+    if group in groups:
+        close = get_close_matches(name, groups[group], 3, 0.5)
+        meant = f" (did you mean {' or '.join(close)}?)" if close else ""
+        raise SpecError(
+            f"{group} has no {name!r}{meant}; `bench show robustbench:{group}` lists its {len(groups[group])}"
+        )
+    elsewhere = [f"{other}/{name}" for other in groups if name in groups[other]]
+    raise SpecError(
+        f"does not name data set, threat and model; valid: {FORMS['robustbench']}"
+        + (f", here {' or '.join(elsewhere)}" if elsewhere else f", with {', '.join(groups)}")
+    )
 
 
-def _number(text: str) -> float:
-    above, _, below = text.partition("/")
+# --- timm, torchvision
+
+
+def _timm(text: str, body: str) -> LibrarySpec:
+    name, _, query = body.partition("?")
+    _check_library_name("timm", name.partition(".")[0])
+    return LibrarySpec(text, "timm", name, **_library_settings(query, {}, "timm"))
+
+
+def _torchvision(text: str, body: str) -> LibrarySpec:
+    name, _, query = body.partition("?")
+    _check_library_name("torchvision", name)
+    own: dict[str, _settings.Reader] = {"weights": lambda _, text: text}
+    return LibrarySpec(text, "torchvision", name, **_library_settings(query, own, "torchvision"))
+
+
+def _check_library_name(library: str, name: str) -> None:
+    known = _installed.library(library)
+    if name not in known:
+        close = get_close_matches(name, known, 3, 0.5)
+        meant = f" (did you mean {' or '.join(close)}?)" if close else f"; it has {len(known)}"
+        raise SpecError(f"{library} has no model {name!r}{meant}")
+
+
+def _library_settings(
+    query: str, own: Mapping[str, _settings.Reader], library: str
+) -> dict[str, Any]:
+    readers = {**own, "file": _settings.existing, **_settings.NORMALISATION, **_settings.WEIGHTS}
+    found = _settings.read(query, readers, library)
+    _settings.check_normalisation(found)
+    if "weights" in found and "file" in found:
+        raise SpecError("weights= names the library's weights and file= others; give one of them")
+    if path := found.pop("file", None):
+        found["path"] = path
+    return found
+
+
+# --- python
+
+
+def _python(text: str, body: str) -> CodeSpec:
+    path, _, function = body.rpartition(":")
+    place = Path(path).expanduser()
+    if place.suffix != ".py" or not function.isidentifier():
+        raise SpecError(f"does not name its file and function; valid: {FORMS['python']}")
+    _settings.check_file(place)
     try:
-        number = float(above) / float(below or 1)
-    except (ValueError, ZeroDivisionError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise SpecError(
-            f"{text!r} is not a number; valid: 0.4914 or 125.3/255, with commas between channels"
-        )
-    return number
+        tree = ast.parse(place.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:  # not UTF-8, or with NUL bytes
+        raise SpecError(f"{path} is not Python: {error}") from None
+    _check_function(path, function, tree)
+    return CodeSpec(text, place, function)
 
 
-def _integer(name: str, text: str) -> int:
-    if not text.isdecimal():
-        raise SpecError(f"{name} needs a whole number, got {text!r}")
-    return int(text)
+def _check_function(path: str, name: str, tree: ast.Module) -> None:
+    defined = {
+        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    if name not in defined:
+        known = f"; it defines {', '.join(defined)}" if defined else ""
+        raise SpecError(f"{path} defines no function {name!r}{known}")
+    node = defined[name]
+    if not isinstance(node, ast.FunctionDef):
+        return
+    needed = len(node.args.posonlyargs) + len(node.args.args) - len(node.args.defaults)
+    if needed > 0 or None in node.args.kw_defaults:
+        raise SpecError(f"{name}() of {path} needs arguments; it is called without any")
 
 
-def _activation(text: str) -> str:
-    if text not in ACTIVATIONS:
-        raise SpecError(f"unknown activation {text!r}; valid: {', '.join(ACTIVATIONS)}")
-    return text
-
-
-_READERS: dict[str, Callable[[str], object]] = {
-    "mean": _numbers,
-    "std": _numbers,
-    "key": lambda value: tuple(value.split(".")),
-    "ignore": lambda value: tuple(value.split(",")),
-    "activation": _activation,
+_PARSERS: dict[str, Callable[[str, str], Spec]] = {
+    "file": _file,
+    "robustbench": _zoo,
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "python": _python,
 }

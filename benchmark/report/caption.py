@@ -33,6 +33,9 @@ def caption(
         if any(_cut(c, column) for c, column in _pairs(cells, columns))
         else "",
         "Accuracies in %." if any(column.unit for column in columns) else "",
+        "Training: operations of a step, relative to standard training."
+        if any(column.family == "cost" for column in columns)
+        else "",
         "Arrows point to the better direction; bold: the best of a column and all that is not clearly worse (whose "
         "interval holds the best's mean), unless that is every row."
         if any(column.direction for column in columns)

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-FAMILIES = ("robustness", "fidelity", "manifold", "sharpness", "stability", "localisation")
+FAMILIES = (
+    *("robustness", "fidelity", "sanity", "manifold", "sharpness", "stability", "localisation"),
+    "cost",
+)
 """The families in the order of a paper; others follow by name."""
 
 PRETRAINED = "pretrained"
@@ -74,8 +77,8 @@ _NORMS = {"inf": "∞", "0": "₀", "1": "₁", "2": "₂"}
 
 
 def _short_models(models: list[str]) -> dict[str, str]:
-    """Files by name and architecture, without folder and normalisation, unless that would give two of them one name."""
-    short = {m: _file_name(m) if m.startswith("file:") else m for m in models}
+    """Third parties' models without kind, folder and settings, unless that would give two of them one name."""
+    short = {m: _file_name(m) if m.startswith("file:") else _last_name(m) for m in models}
     taken = list(short.values())
     return {m: name if taken.count(name) == 1 or m == name else m for m, name in short.items()}
 
@@ -87,6 +90,11 @@ def _file_name(model: str) -> str:
         path, rest = rest, ""
     name = re.split(r"[/\\]", path)[-1]
     return f"{name}@{rest.partition('?')[0]}" if rest else name
+
+
+def _last_name(model: str) -> str:
+    """`robustbench:cifar10/Linf/Wong2020Fast?dir=x` -> `Wong2020Fast`; an architecture as it is."""
+    return re.split(r"[/\\]", model.partition("?")[0].split(":", 1)[-1])[-1]
 
 
 def _unique(name: str, key: tuple[str, str], names: dict[tuple[str, str], str]) -> str:

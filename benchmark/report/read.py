@@ -51,6 +51,8 @@ class Run:
     records: pd.DataFrame
     manifest: dict[str, Any] = field(default_factory=dict)
     gallery: tuple[Picture, ...] = ()
+    trainings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row a trained model, as benchmark/trainings.py has it; empty where the run trained none."""
 
     def by_dataset(self) -> dict[str, Run]:
         """The run cut into one run a data set, in the order of the records."""
@@ -74,7 +76,7 @@ def read(folder: Path) -> Run:
         records = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: not readable as parquet ({error})") from error
-    return Run(tidy(records, path), _manifest(folder), _gallery(folder))
+    return Run(tidy(records, path), _manifest(folder), _gallery(folder), _trainings(folder))
 
 
 def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:
@@ -92,6 +94,11 @@ def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:
         .replace({"value": {np.inf: np.nan, -np.inf: np.nan}})
         .reset_index(drop=True)
     )
+
+
+def _trainings(folder: Path) -> pd.DataFrame:
+    path = folder / "trainings.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
 
+DAGGER = "reconstruction: the method was built from its abstract, its formula is not published."
+
 
 @dataclass(frozen=True)
 class Row:
@@ -146,7 +148,6 @@ def _letter(i: int) -> str:
 
 
 def _footnotes(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
-    dagger = "reconstruction: the method was built from its abstract, its formula is not published."
     reasons = {c.mark: c.reason for row in rows for c in row.cells if c.mark}
-    lines = [("†", dagger)] if any(row.dagger for row in rows) else []
+    lines = [("†", DAGGER)] if any(row.dagger for row in rows) else []
     return tuple(lines + sorted(reasons.items(), key=lambda note: (len(note[0]), note[0])))

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from rich.console import RenderableType
 from rich.text import Text
 
+from benchmark.report import health, published
 from benchmark.report import plots as plots_package
+from benchmark.report.cost import cost_tables
 from benchmark.report.formats.latex import latex, latex_document
 from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
@@ -39,19 +41,23 @@ _METADATA: dict[str, dict[str, str | None]] = {
 def write(folder: Path) -> list[Path]:
     """Reads a run folder, writes its report, and returns the files written."""
     run = read(folder)
-    tables = main_tables(run)
+    tables, costs = main_tables(run), cost_tables(run.trainings)
     figures = draw(run)
     contents: dict[str, bytes] = {}
-    for table in tables:
-        stem = file_stem("table", table.dataset)
+    for kind, table in [*(("table", each) for each in tables), *(("cost", each) for each in costs)]:
+        stem = file_stem(kind, table.dataset)
         contents |= {
             f"{stem}.tex": latex(table).encode(),
             f"{stem}-standalone.tex": latex_document(table).encode(),
             f"{stem}.csv": tidy_csv(table).encode(),
         }
+    contents |= {
+        f"{file_stem('health', name)}.csv": text.encode()
+        for name, text in health.tidy_csv(run).items()
+    }
     contents |= figures
     contents["report.md"] = _page(
-        run, tables, [name for name in figures if name.endswith(".png")]
+        run, tables, costs, [name for name in figures if name.endswith(".png")]
     ).encode()
     written = [_put(folder / FOLDER / name, content) for name, content in contents.items()]
     _remove_stale(folder / FOLDER, contents)
@@ -60,10 +66,12 @@ def write(folder: Path) -> list[Path]:
 
 def terminal(folder: Path, width: int = 100) -> list[RenderableType]:
     """The tables of a run folder for rich's console."""
-    tables = main_tables(read(folder))
+    run = read(folder)
+    tables = main_tables(run)
     if not tables:
         return [Text("No records in this run yet.")]
-    return [part for table in tables for part in terminal_table(table, width)]
+    shown = [part for table in tables for part in terminal_table(table, width)]
+    return shown + published.terminal(run) + health.terminal(run)
 
 
 def draw(run: Run) -> dict[str, bytes]:
@@ -102,7 +110,7 @@ def _bytes(figure: Figure, kind: str) -> bytes:
     return out.getvalue()
 
 
-def _page(run: Run, tables: list[Table], pictures: list[str]) -> str:
+def _page(run: Run, tables: list[Table], costs: list[Table], pictures: list[str]) -> str:
     """The report in Markdown: the data, the tables, the plots, where they come from."""
     title = (
         f"# Report: {escape(str(run.manifest['suite']))}" if "suite" in run.manifest else "# Report"
@@ -110,10 +118,20 @@ def _page(run: Run, tables: list[Table], pictures: list[str]) -> str:
     used = {table.dataset: data_used(run.manifest, table.dataset) for table in tables}
     data = [f"- {escape(name)}: {escape(text)}" for name, text in used.items() if text]
     body = [markdown(table) for table in tables] or ["No records in this run yet."]
+    spent = [markdown(table) for table in costs]
     shown = [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
     facts = [f"- {escape(fact)}" for fact in origin(run.manifest)]
     end = ["## Origin", "\n".join(facts)] if facts else []
-    blocks = [title, "\n".join(data), *body, *shown, *end]
+    blocks = [
+        title,
+        "\n".join(data),
+        *body,
+        published.markdown(run),
+        health.markdown(run),
+        *spent,
+        *shown,
+        *end,
+    ]
     return "\n\n".join(block for block in blocks if block).rstrip() + "\n"
 
 
@@ -124,7 +142,7 @@ def _put(path: Path, content: bytes) -> Path:
 
 def _remove_stale(folder: Path, current: Collection[str]) -> None:
     """Tables and plots of an earlier report that this one has not: of a data set or a model set that is gone."""
-    ours = [("table-", (".tex", ".csv"))]
+    ours = [("table-", (".tex", ".csv")), ("cost-", (".tex", ".csv")), ("health-", (".csv",))]
     ours += [
         (file_stem(plot.__name__.replace("_", "-")) + "-", (".pdf", ".png")) for plot in plots()
     ]

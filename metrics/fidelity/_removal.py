@@ -1,21 +1,107 @@
-"""What ROAR and KAR share: rank masks, filling, retraining at each removed fraction, areas between curves."""
+"""What ROAR, KAR and DiffROAR share: rank masks, filling, retraining on the rest, controls, areas between curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metrics.attribution import Of, explain
-from metrics.case import Case, Refit, Scores
-from metrics.importance import pixel_map, top
+from metrics.case import Case, Refit, Scores, in_batches
+from metrics.edges import sobel
+from metrics.fill import Fill, filled
+from metrics.importance import Reduction, pixel_map, softened, top
 from metrics.randomness import Draws
 
 
-def fill(x: Tensor, removed: Tensor, value: Tensor) -> Tensor:
-    """The images with `removed` pixels (n, H, W) set to a value per channel (C,)."""
-    return torch.where(removed[:, None], value.view(1, -1, 1, 1), x)
+class Ranked(NamedTuple):
+    """Images, and the importance (n, H, W) by which their pixels are taken away; `draws` break ties and fill."""
+
+    x: Tensor
+    importance: Tensor
+    draws: Draws
+
+
+Images = tuple[Ranked, ...]
+"""The training images and the test images."""
+
+
+def explained(case: Case, *, attribution: str, of: Of, reduction: Reduction) -> Images:
+    """Ranked by maps for the class that the model predicts: those for the true one would tell it to the retrained."""
+    return tuple(
+        Ranked(
+            x,
+            pixel_map(explain(case.model, x, draws, attribution=attribution, of=of), reduction),
+            draws,
+        )
+        for x, draws in ((case.train_x, case.train_draws), (case.x, case.draws))
+    )
+
+
+def control(name: str, images: Images) -> Images:
+    """The images ranked by a control.
+
+    random: knows nothing. edge: Sobel's edges, which know the image alone. blurred: the same importance behind a
+    Gaussian. The first two depend on nothing but the image, so that their retrainings are shared by all models, all
+    seeds and all attributions.
+    """
+    return tuple(_CONTROLS[name](each) for each in images)
+
+
+def _random(images: Ranked) -> Ranked:
+    draws = Draws(0, images.draws.ids).fork("random")
+    return Ranked(images.x, draws.uniform(*images.x.shape[2:]), draws)
+
+
+def _edge(images: Ranked) -> Ranked:
+    draws = Draws(0, images.draws.ids).fork("edge")
+    return Ranked(images.x, in_batches(sobel, images.x), draws)
+
+
+def _blurred(images: Ranked) -> Ranked:
+    return images._replace(
+        importance=in_batches(lambda part: softened(part[:, None]).squeeze(1), images.importance)
+    )
+
+
+_CONTROLS: dict[str, Callable[[Ranked], Ranked]] = {
+    "random": _random,
+    "edge": _edge,
+    "blurred": _blurred,
+}
+
+
+def accuracy(
+    case: Case,
+    images: Images,
+    fractions: Sequence[float],
+    *,
+    keep: bool,
+    fill: Fill,
+    retrains: int,
+) -> Tensor:
+    """Correctness after retraining without the top fraction of the pixels (or, with `keep`, with nothing else).
+
+    Shape (fractions, retrains, n).
+    """
+    mean = case.train_x.mean((0, 2, 3))
+    refits = (
+        Refit(train, test, seed)
+        for fraction in fractions
+        for train, test in [[_without(each, fraction, keep, fill, mean) for each in images]]
+        for seed in range(retrains)
+    )
+    return case.refit(refits).view(len(fractions), retrains, -1)
+
+
+def _without(images: Ranked, fraction: float, keep: bool, fill: Fill, mean: Tensor) -> Tensor:
+    def changed(x: Tensor, importance: Tensor, draws: Draws) -> Tensor:
+        marked = top(importance, fraction, draws)
+        return filled(x, ~marked if keep else marked, fill, mean=mean, draws=draws)
+
+    return in_batches(changed, *images)
 
 
 def area_between(upper: Tensor, lower: Tensor, fractions: tuple[float, ...]) -> Tensor:
@@ -29,54 +115,43 @@ def area_between(upper: Tensor, lower: Tensor, fractions: tuple[float, ...]) -> 
     return torch.trapezoid(heights.movedim(0, -1), at)
 
 
-def removal_curves(
-    case: Case, *, attribution: str, of: Of, percents: tuple[int, ...], retrains: int, keep: bool
-) -> tuple[Tensor, Tensor, tuple[float, ...]]:
-    """Accuracy of classifiers retrained on images without (or, with `keep`, with only) the top pixels.
+def removal_scores(
+    case: Case,
+    images: Images,
+    percents: tuple[int, ...],
+    controls: tuple[str, ...],
+    *,
+    keep: bool,
+    fill: Fill,
+    retrains: int,
+) -> Scores:
+    """The area between the images' and the random control's curves, those of the other controls, and both curves.
 
-    Returns correctness for the attribution and for random maps, each (points, retrains, n), and the removed
-    fractions in rising order. The maps of training and test images are for the class that the model predicts.
+    Each (retrains, n). The curves are drawn over the removed fraction.
     """
-    explained = [
-        (x, pixel_map(explain(case.model, x, draws, attribution=attribution, of=of)), draws)
-        for x, draws in ((case.train_x, case.train_draws), (case.x, case.draws))
-    ]
-    # random maps depend on the image alone, and removing or keeping random pixels is the same thing, so that the
-    # control's retrainings are shared by all models, all seeds, ROAR and KAR
-    blind = []
-    for x, _, draws in explained:
-        own = Draws(0, draws.ids).fork("random")
-        blind.append((x, own.uniform(*x.shape[2:]), own))
-
     marked = sorted((p / 100 for p in percents), reverse=keep)  # so that the removed fraction rises
     removed = tuple(1 - p if keep else p for p in marked)
-    value = case.train_x.mean((0, 2, 3))
 
-    def accuracy(
-        images: list[tuple[Tensor, Tensor, Draws]], fractions: Sequence[float], keep: bool
-    ) -> Tensor:
-        refits = (
-            Refit(train, test, seed)
-            for fraction in fractions
-            for train, test in [[_without(x, a, d, fraction, keep, value) for x, a, d in images]]
-            for seed in range(retrains)
-        )
-        return case.refit(refits).view(len(fractions), retrains, -1)
+    def curve(ranked: Images) -> Tensor:
+        return accuracy(case, ranked, marked, keep=keep, fill=fill, retrains=retrains)
 
-    return accuracy(explained, marked, keep), accuracy(blind, removed, False), removed
+    def score(points: Tensor) -> Tensor:
+        return area_between(*((points, random) if keep else (random, points)), removed)
 
-
-def _without(
-    x: Tensor, importance: Tensor, draws: Draws, fraction: float, keep: bool, value: Tensor
-) -> Tensor:
-    marked = top(importance, fraction, draws)
-    return fill(x, ~marked if keep else marked, value)
+    own = curve(images)
+    # removing or keeping random pixels is the same thing, so that ROAR and KAR share the control's retrainings
+    random = accuracy(
+        case, control("random", images), removed, keep=False, fill=fill, retrains=retrains
+    )
+    others = {f"{name}_score": score(curve(control(name, images))) for name in controls}
+    return {
+        "score": score(own),
+        **others,
+        **points_of("accuracy", own, removed),
+        **points_of("random_accuracy", random, removed),
+    }
 
 
-def curve_scores(
-    score: Tensor, curve: Tensor, control: Tensor, removed: tuple[float, ...]
-) -> Scores:
-    """The area and the points of both curves, each (retrains, n)."""
-    points = {f"accuracy@{at:g}": row for at, row in zip(removed, curve, strict=True)}
-    random = {f"random_accuracy@{at:g}": row for at, row in zip(removed, control, strict=True)}
-    return {"score": score, **points, **random}
+def points_of(name: str, curve: Tensor, fractions: Sequence[float]) -> dict[str, Tensor]:
+    """The points of a curve as scores: "name@fraction"."""
+    return {f"{name}@{at:g}": row for at, row in zip(fractions, curve, strict=True)}

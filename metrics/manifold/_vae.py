@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from metrics.case import in_batches
 from metrics.randomness import Draws
+
+
+class Autoencoder(Protocol):
+    """Images to Gaussians of latents, and latents to images."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latents of images in [0, 1], each (n, k)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [0, 1] at the latents (n, k)."""
 
 
 class VAE(nn.Module):
@@ -53,21 +64,19 @@ def build_vae(image: Tensor) -> VAE:
 
 
 def fit_vae(
-    x: Tensor, seed: int, *, steps: int | None = None, batch: int = 128, lr: float = 3e-3
+    x: Tensor, seed: int, *, epochs: int | None = None, batch: int = 128, lr: float = 3e-3
 ) -> VAE:
     """Train a VAE on images (n, C, H, W): L1 reconstruction on [-1, 1] plus KL, Adam with a one-cycle rate.
 
-    Without `steps`, few images are seen 100 times each, many 10 times: 100,000 images in all, or 10 n.
+    Without `epochs`, few images are seen 100 times each, many 10 times: 100,000 images in all, or 10 n.
     """
-    steps = steps or math.ceil(max(10 * len(x), min(100 * len(x), 100_000)) / batch)
-    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    shown = epochs * len(x) if epochs else max(10 * len(x), min(100 * len(x), 100_000))
+    steps = math.ceil(shown / batch)
+    with seeded(seed, x.device):
         vae = build_vae(x[0]).to(x.device)
     optimiser = torch.optim.Adam(vae.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps)
-    for step in range(steps):
-        draws = Draws(seed, torch.arange(batch, device=x.device)).fork("vae", step)
-        images = x[(draws.uniform(1).squeeze(1) * len(x)).long()]
+    for images, draws in batches(x, seed, "vae", steps, batch):
         loss = _loss(vae, images, draws)
         optimiser.zero_grad()
         loss.backward()
@@ -76,32 +85,42 @@ def fit_vae(
     return vae.eval().requires_grad_(False)
 
 
-def _loss(vae: VAE, images: Tensor, draws: Draws) -> Tensor:
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """What is built inside is determined by the seed; torch's global generators stay as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def batches(
+    x: Tensor, seed: int, name: str, steps: int, size: int
+) -> Iterator[tuple[Tensor, Draws]]:
+    """Images drawn with replacement, and the random numbers of their step."""
+    places = torch.arange(size, device=x.device)
+    for step in range(steps):
+        draws = Draws(seed, places).fork(name, step)
+        yield x[(draws.uniform(1).squeeze(1) * len(x)).long()], draws
+
+
+def sample(mean: Tensor, log_variance: Tensor, draws: Draws) -> Tensor:
+    """Latents from their Gaussians, (n, k)."""
+    noise = draws.fork("latent").normal(mean.shape[1]).to(mean)
+    return mean + (log_variance / 2).exp() * noise
+
+
+def reconstruction_error(images: Tensor, reconstruction: Tensor) -> Tensor:
+    """L1 distance on the scale [-1, 1], shape (n,)."""
+    return 2 * (reconstruction - images).abs().flatten(1).sum(1)
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of the latents' Gaussians from N(0, I), shape (n,)."""
+    return -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1)
+
+
+def _loss(vae: Autoencoder, images: Tensor, draws: Draws) -> Tensor:
     mean, log_variance = vae.encode(images)
-    z = mean + (log_variance / 2).exp() * draws.fork("latent").normal(vae.latents)
-    reconstruction = 2 * (vae.decode(z) - images).abs().flatten(1).sum(1)
-    divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1)
-    return (reconstruction + divergence).mean()
-
-
-@dataclass(frozen=True)
-class VaeManifold:
-    """The images of a decoder, and the place of some images on it."""
-
-    vae: VAE
-    latents: Tensor
-
-    @classmethod
-    def at(cls, vae: VAE, x: Tensor) -> VaeManifold:
-        """The decoder's manifold with the images `x` at their mean latents."""
-        with torch.no_grad():
-            return cls(vae, in_batches(lambda batch: vae.encode(batch)[0], x))
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Images in (0, 1)."""
-        return self.vae.decode(z)
-
-    def project(self, x: Tensor) -> Tensor:
-        """Encode to the mean and decode."""
-        with torch.no_grad():
-            return in_batches(lambda batch: self.vae.decode(self.vae.encode(batch)[0]), x)
+    reconstruction = vae.decode(sample(mean, log_variance, draws))
+    error = reconstruction_error(images, reconstruction)
+    return (error + divergence(mean, log_variance)).mean()

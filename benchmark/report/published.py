@@ -1,0 +1,115 @@
+"""What the origins of third-party models state, beside what was measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from benchmark.models.published import published
+from benchmark.report.formats.markdown import escape
+from benchmark.report.names import row_names
+from benchmark.report.read import Run
+from metrics.threat import ThreatModel, parse
+
+_HEADINGS = ("", "Accuracy", "published", "measured", "images", "source")
+CAPTION = "Published accuracies are of all test images, measured ones of this run's images (with their 95% interval)."
+
+
+class Line(NamedTuple):
+    """One accuracy in percent that a model's origin states, with the record of the same measure here."""
+
+    name: str
+    what: str
+    published: float
+    measured: float
+    low: float
+    high: float
+    images: int
+    source: str
+
+
+def lines(records: pd.DataFrame) -> list[Line]:
+    """Every published accuracy that this data set's records measured as well: same threat, same radius."""
+    found = []
+    for (model, trainer), name in row_names(records).items():
+        stated = published(model) or {}
+        own = records[(records["model"] == model) & (records["trainer"] == trainer)]
+        for what, row in _measured(own, stated):
+            of = "clean" if row["metric"] == "clean_accuracy" else "autoattack"
+            found.append(
+                Line(
+                    name, what, stated[of], 100 * row["value"], 100 * row["low"], 100 * row["high"],
+                    int(row["n"]), str(stated.get("source", "")),
+                )
+            )  # fmt: skip
+    return found
+
+
+def markdown(run: Run) -> str:
+    """A pipe table for each data set that has such models."""
+    blocks = []
+    for name, part in run.by_dataset().items():
+        if found := lines(part.records):
+            head = "| " + " | ".join(_HEADINGS) + " |\n| :-- | :-- | --: | --: | --: | :-- |"
+            rows = ["| " + " | ".join(map(escape, _shown(line))) + " |" for line in found]
+            blocks.append(
+                "\n".join(
+                    [
+                        f"## Published beside measured on {escape(name)}\n",
+                        head,
+                        *rows,
+                        f"\n{CAPTION}",
+                    ]
+                )
+            )
+    return "\n\n".join(blocks)
+
+
+def terminal(run: Run) -> list[RenderableType]:
+    """The same for rich's console."""
+    parts: list[RenderableType] = []
+    for name, part in run.by_dataset().items():
+        if found := lines(part.records):
+            grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
+            for heading in _HEADINGS:
+                grid.add_column(heading)
+            for line in found:
+                grid.add_row(*map(Text, _shown(line)))
+            parts += [
+                Text(f"Published beside measured on {name}", style="bold"),
+                grid,
+                Text(CAPTION, style="dim"),
+            ]
+    return parts
+
+
+def _measured(
+    own: pd.DataFrame, stated: dict[str, Any]
+) -> Iterator[tuple[str, Mapping[Hashable, Any]]]:
+    headline = own[own["headline"].astype(bool) & own["value"].notna()]
+    for row in headline.to_dict("records"):
+        if row["metric"] == "clean_accuracy" and "clean" in stated:
+            yield "clean", row
+        usual = row["metric"] == "auto_attack" and row["params"] == ""
+        if (
+            usual
+            and "autoattack" in stated
+            and parse(row["threat"]) == _threat(row["model"], stated)
+        ):
+            yield f"AutoAttack, {row['threat']}", row
+
+
+def _threat(model: str, stated: dict[str, Any]) -> ThreatModel:
+    """`robustbench:cifar10/Linf/NAME` with the eps that is stated for it."""
+    return parse(f"{model.split('/')[1]} {stated['eps']}")
+
+
+def _shown(line: Line) -> tuple[str, ...]:
+    measured = f"{line.measured:.2f} ({line.low:.2f} to {line.high:.2f})"
+    return line.name, line.what, f"{line.published:.2f}", measured, str(line.images), line.source

@@ -1,0 +1,59 @@
+"""Remove and debias."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Gt, Lt
+
+from metrics.attribution import AttributionName, Of, explain
+from metrics.case import Case, Scores
+from metrics.fidelity._flipping import flipping_curve, named_points, removal
+from metrics.fidelity._removal import area_between
+from metrics.importance import Reduction, pixel_map
+
+
+def road(
+    case: Case,
+    *,
+    attribution: AttributionName = "gradient",
+    of: Of = "log_odds",
+    reduction: Reduction = "sum_abs",
+    percents: tuple[Annotated[int, Gt(0), Lt(100)], ...] = (10, 20, 30, 40, 50, 70, 90),
+) -> Scores:
+    """How much more accuracy the model keeps if the least important pixels go first (LeRF) than if the most do (MoRF).
+
+    Nothing is retrained: removed pixels are imputed from their neighbours, so that the mask's shape tells nothing.
+
+    Label: ROAD {attribution}
+    Formula: trapezoid area over the removed fraction of (accuracy_LeRF - accuracy_MoRF), equal at 0 and at 1; noisy
+        linear imputation: a removed pixel is the mean of its neighbours, weights 1/6 beside and 1/12 diagonal, plus
+        N(0, .01)
+    Measures:
+        score (higher, -1..1): The area; 0 in the mean for random maps, and for a constant map.
+        morf_accuracy@ (none, 0..1): Accuracy at each removed fraction, most relevant first.
+        lerf_accuracy@ (none, 0..1): The same, least relevant first.
+    Args:
+        attribution: The map, of the predicted class.
+        of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel.
+        percents: Removed percentages.
+    Cost: one map, 2 imputations and 2 forward passes per image and percentage
+    Pitfalls: smoothing a map, which adds no information, moves the score; scattered pixels can be imputed almost
+        without loss, so connected masks look more faithful; compare models of like accuracy.
+    Paper: Rong et al. 2022, "A consistent and efficient evaluation strategy for attribution methods"
+    """
+    fractions = tuple(sorted(p / 100 for p in percents))
+    maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of)
+    importance = pixel_map(maps, reduction)
+    morf, lerf = (
+        flipping_curve(
+            case, ranked, fractions, removal(case, "noisy_linear"), target=case.y, output="accuracy"
+        )
+        for ranked in (importance, -importance)
+    )
+    return {
+        "score": area_between(lerf, morf, fractions),
+        **named_points("morf_accuracy", morf, fractions),
+        **named_points("lerf_accuracy", lerf, fractions),
+    }

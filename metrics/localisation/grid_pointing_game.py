@@ -1,0 +1,116 @@
+"""Grid pointing game: in a mosaic of images, does the map point at the one that is asked for?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metrics.attribution import AttributionName, Of, explain
+from metrics.case import Case, NotApplicable, Scores, in_batches, predict
+from metrics.randomness import Draws
+
+
+def grid_pointing_game(
+    case: Case,
+    *,
+    attribution: AttributionName = "gradient",
+    of: Of = "log_odds",
+    tiles: Literal["halved", "full"] = "halved",
+) -> Scores:
+    """How much of the positive evidence for an image's class lies on that image, in a mosaic with three others.
+
+    Needs no masks. Every correctly classified image is put into a random quarter of a 2x2 mosaic; the other quarters
+    are training images of other classes, drawn for each image by its key. So that any network can see the mosaic, the
+    images are halved (means over 2x2 pixels) and the mosaic has the size of one image; with `full` tiles, as in the
+    paper, it has twice the size, which only networks that pool over the whole image take.
+
+    Label: Grid pointing game {attribution}
+    Formula: sum_{i in quarter} a_i / sum_i a_i, a = max(0, map summed over channels), for the image's class
+    Measures:
+        share (higher, 0..1): 1 for evidence on the image alone, 0.25 for a constant and in the mean for random maps.
+        probability (none, 0..1): The image's class's on the mosaic.
+    Args:
+        attribution: The map.
+        of: The scalar that is attributed.
+        tiles: Whether the images in the mosaic are halved, or of full size.
+    Cost: one map per image
+    Pitfalls: where `probability` is near that of chance, the network does not recognise the image in the mosaic (halved
+        digits, for one), and the map need not point at it. The paper takes the images that the model is surest of, of
+        four different classes; here each is scored once, and its partners may be of one class. Does not apply where
+        images of odd size are to be halved. NaN for misclassified images.
+    Paper: Böhle, Fritz & Schiele 2021, "Convolutional dynamic alignment networks for interpretable classifications"
+    """
+    pool = 2 if tiles == "halved" else 1
+    _check_size(case, pool)
+    draws = case.draws.fork("mosaic")
+    quarter = (4 * draws.fork("quarter").uniform(1).squeeze(1)).long()
+    partners = _partners(case, draws)
+
+    def scores(x: Tensor, y: Tensor, others: Tensor, place: Tensor, numbers: Draws) -> Tensor:
+        mosaic = _mosaic(x, case.train_x[others], place, pool)
+        maps = explain(case.model, mosaic, numbers, attribution=attribution, of=of, target=y)
+        with torch.no_grad():
+            probability = case.model(mosaic).softmax(1).gather(1, y[:, None]).squeeze(1)
+        return torch.stack([_share(maps, place), probability], 1)
+
+    found = in_batches(scores, case.x, case.y, partners, quarter, draws)
+    correct = (predict(case.model, case.x) == case.y)[:, None]
+    share, probability = found.where(correct, torch.nan).unbind(1)
+    return {"share": share, "probability": probability}
+
+
+def _check_size(case: Case, pool: int) -> None:
+    """NotApplicable where images cannot be halved, or the network takes no image of twice the size."""
+    channels, height, width = case.x.shape[1:]
+    if pool == 2:
+        if height % 2 or width % 2:
+            raise NotApplicable(f"tiles = 'halved' needs an even size, got {height}x{width}")
+        return
+    try:
+        with torch.no_grad():
+            logits = case.model(case.x.new_zeros(1, channels, 2 * height, 2 * width))
+    except RuntimeError:  # what torch raises where shapes do not fit
+        logits = case.x.new_zeros(0)
+    if logits.shape != (1, case.classes):
+        raise NotApplicable(
+            f"tiles = 'full' needs a network that takes images of {2 * height}x{2 * width}"
+        )
+
+
+def _partners(case: Case, draws: Draws) -> Tensor:
+    """Indices (n, 3) of training images of other classes than the image's; the same for every model."""
+    if case.train_y is None:
+        raise NotApplicable("needs the labels of the training images")
+    u = draws.fork("partners").uniform(3)
+    partners = torch.empty_like(u, dtype=torch.long)
+    for label in case.y.unique():
+        others = (case.train_y != label).nonzero().squeeze(1)
+        if not len(others):
+            raise NotApplicable(f"all training images are of class {int(label)}")
+        of = case.y == label
+        partners[of] = others[(u[of] * len(others)).long()]
+    return partners
+
+
+def _mosaic(x: Tensor, others: Tensor, quarter: Tensor, pool: int) -> Tensor:
+    """Images (n, C, H, W), each in its quarter (n,) beside three others (n, 3, C, H, W): (n, C, 2H/pool, 2W/pool)."""
+    tiles = F.avg_pool2d(torch.cat([x[:, None], others], 1).flatten(0, 1), pool)
+    tiles = tiles.view(len(x), 4, *tiles.shape[1:])
+    # quarter q shows tile (q - quarter) mod 4, and tile 0 is the image itself
+    turned = (torch.arange(4, device=x.device) - quarter[:, None]) % 4
+    tiles = tiles[torch.arange(len(x), device=x.device)[:, None], turned]
+    return tiles.unflatten(1, (2, 2)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def _share(maps: Tensor, quarter: Tensor) -> Tensor:
+    """Share of the positive evidence that lies in the quarter, (n, C, H, W), (n,) -> (n,)."""
+    evidence = maps.double().sum(1).clamp_min(0)
+    height, width = evidence.shape[1:]
+    quarters = evidence.view(-1, 2, height // 2, 2, width // 2).sum((2, 4)).flatten(1)
+    total = quarters.sum(1)
+    inside = quarters.gather(1, quarter[:, None]).squeeze(1)
+    # no positive evidence prefers no quarter
+    return (inside / total).where(total != 0, 0.25).float()

@@ -1,0 +1,50 @@
+"""Pointing game: does the most important pixel carry the class?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from metrics.attribution import AttributionName, Of
+from metrics.case import Case, Scores
+from metrics.edges import dilated
+from metrics.localisation._masked import beside_chance, importance_of, true_mask
+
+
+def pointing_game(
+    case: Case,
+    *,
+    attribution: AttributionName = "gradient",
+    of: Of = "log_odds",
+    tolerance: Annotated[int, Ge(0)] = 0,
+) -> Scores:
+    """Whether the most important pixel of the map is one that carries the class.
+
+    Label: Pointing game {attribution}
+    Formula: 1[argmax A in m], A = |map| summed over channels, m the mask widened by `tolerance`; where several pixels
+        are most important, the share of them that lies in m
+    Measures:
+        hit (higher, 0..1): 1 for a hit, 0 for a miss, |m| / n for a constant map of n pixels.
+        chance (none, 0..1): |m| / n, the hit rate of random maps.
+    Args:
+        attribution: The map.
+        of: The scalar that is attributed.
+        tolerance: Rows and columns by which a miss may be away from the mask (15 pixels on images of 224 in the paper).
+    Cost: one map per image
+    Pitfalls: one pixel decides; compare with `chance`, which is large where the mask is. Misclassified images are
+        explained for the class that is predicted.
+    Paper: Zhang et al. 2018, "Top-down neural attention by excitation backprop"
+    """
+    mask = true_mask(case)
+    widened = dilated(mask, tolerance).flatten(1)
+    hit = _hit(importance_of(case, attribution, of), widened)
+    return beside_chance("hit", hit.where(mask.flatten(1).any(1), torch.nan), widened)
+
+
+def _hit(importance: Tensor, mask: Tensor) -> Tensor:
+    """(n, pixels) -> (n,)"""
+    highest = importance == importance.amax(1, keepdim=True)  # nowhere where the map holds a NaN
+    return (highest & mask).sum(1).double() / highest.sum(1)

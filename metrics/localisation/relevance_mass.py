@@ -1,0 +1,39 @@
+"""Relevance mass accuracy: the share of the map that lies on the pixels that carry the class."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from metrics.attribution import AttributionName, Of
+from metrics.case import Case, Scores
+from metrics.localisation._masked import beside_chance, importance_of, true_mask
+
+
+def relevance_mass(
+    case: Case, *, attribution: AttributionName = "gradient", of: Of = "log_odds"
+) -> Scores:
+    """How much of the importance lies on the pixels that carry the class.
+
+    Label: Relevance mass {attribution}
+    Formula: sum_{i in m} A_i / sum_i A_i, A = |map| summed over channels, m the mask
+    Measures:
+        mass (higher, 0..1): 1 for a map inside the mask, |m| / n for a constant map and in the mean for random ones.
+        chance (none, 0..1): |m| / n for n pixels.
+    Args:
+        attribution: The map.
+        of: The scalar that is attributed.
+    Cost: one map per image
+    Pitfalls: faint noise over many pixels outside the mask lowers it, though no eye sees it; compare with `chance`.
+        Misclassified images are explained for the class that is predicted.
+    Paper: Arras, Osman & Samek 2022, "CLEVR-XAI: a benchmark dataset for the ground truth evaluation of neural network
+        explanations"
+    """
+    mask = true_mask(case).flatten(1)
+    return beside_chance("mass", _mass(importance_of(case, attribution, of), mask), mask)
+
+
+def _mass(importance: Tensor, mask: Tensor) -> Tensor:
+    """(n, pixels) -> (n,)"""
+    total = importance.sum(1)
+    # a zero map prefers no pixel
+    return ((importance * mask).sum(1) / total).where(total != 0, mask.double().mean(1))

@@ -1,0 +1,45 @@
+"""Relevance rank accuracy: how many of the pixels that carry the class are among the most important ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metrics.attribution import AttributionName, Of
+from metrics.case import Case, Scores
+from metrics.localisation._masked import beside_chance, importance_of, true_mask
+
+
+def relevance_rank(
+    case: Case, *, attribution: AttributionName = "gradient", of: Of = "log_odds"
+) -> Scores:
+    """The share of the |m| most important pixels that carry the class, where |m| pixels do.
+
+    Label: Relevance rank {attribution}
+    Formula: |T_|m| and m| / |m|, T_k the k largest of A = |map| summed over channels, m the mask; of equal pixels at
+        the limit, the expected number under a random choice
+    Measures:
+        rank_accuracy (higher, 0..1): 1 if the most important pixels are the mask, |m| / n for constant and random maps.
+        chance (none, 0..1): |m| / n for n pixels.
+    Args:
+        attribution: The map.
+        of: The scalar that is attributed.
+    Cost: one map per image
+    Pitfalls: compare with `chance`. Misclassified images are explained for the class that is predicted.
+    Paper: Arras, Osman & Samek 2022, "CLEVR-XAI: a benchmark dataset for the ground truth evaluation of neural network
+        explanations"
+    """
+    mask = true_mask(case).flatten(1)
+    return beside_chance(
+        "rank_accuracy", _rank_accuracy(importance_of(case, attribution, of), mask), mask
+    )
+
+
+def _rank_accuracy(importance: Tensor, mask: Tensor) -> Tensor:
+    """(n, pixels) -> (n,)"""
+    size = mask.sum(1, keepdim=True)
+    limit = importance.sort(1, descending=True).values.gather(1, (size - 1).clamp_min(0))
+    above, equal = importance > limit, importance == limit
+    share = (size - above.sum(1, keepdim=True)) / equal.sum(1, keepdim=True)
+    expected = (above & mask).sum(1) + share.squeeze(1).double() * (equal & mask).sum(1)
+    return (expected / size.squeeze(1)).where(~importance.isnan().any(1), torch.nan)

@@ -1,0 +1,1 @@
+"""Stability: does the map stay when the image changes a little?"""

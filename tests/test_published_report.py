@@ -1,0 +1,74 @@
+"""What is published of a third party's model stands beside what was measured here, where both are of the same thing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from benchmark.records import COLUMNS
+from benchmark.report.published import lines, markdown, terminal
+from benchmark.report.read import Run, tidy
+
+MODEL = "robustbench:cifar10/Linf/Wong2020Fast?dir=weights"
+
+
+def record(
+    metric: str, threat: str, value: float, model: str = MODEL, params: str = ""
+) -> dict[str, object]:
+    facts: dict[str, object] = dict.fromkeys(COLUMNS, "")
+    facts |= {
+        "dataset": "cifar10",
+        "model": model,
+        "trainer": "pretrained",
+        "metric": metric,
+        "threat": threat,
+    }
+    facts |= {
+        "value": value,
+        "low": value - 0.02,
+        "high": value + 0.02,
+        "stderr": 0.01,
+        "n": 1000,
+        "seed": 0,
+    }
+    return facts | {
+        "params": params,
+        "headline": True,
+        "reconstruction": False,
+        "at": np.nan,
+        "family": "robustness",
+    }
+
+
+RECORDS = tidy(
+    pd.DataFrame(
+        [
+            record("clean_accuracy", "", 0.834),
+            record("auto_attack", "Linf 8/255", 0.431),
+            record("auto_attack", "Linf 4/255", 0.6),
+            record("auto_attack", "L2 8/255", 0.7),
+            record("auto_attack", "Linf 8/255", 0.5, params='{"queries": 10}'),
+            record("clean_accuracy", "", 0.5, model="file:mine.pt@mlp"),
+        ]
+    )
+)
+
+
+def test_only_the_same_measure_under_the_same_threat_is_compared() -> None:
+    found = [(line.what, line.published, round(line.measured, 2)) for line in lines(RECORDS)]
+    assert found == [("clean", 83.34, 83.4), ("AutoAttack, Linf 8/255", 43.21, 43.1)]
+
+
+def test_both_formats_show_it() -> None:
+    run = Run(RECORDS)
+    assert (
+        "| Wong2020Fast (pretrained) | clean | 83.34 | 83.40 (81.40 to 85.40) | 1000 |"
+        in markdown(run)
+    )
+    assert len(terminal(run)) == 3
+
+
+def test_without_such_models_nothing_is_shown() -> None:
+    run = Run(RECORDS[RECORDS["model"].str.startswith("file:")])
+    assert markdown(run) == ""
+    assert terminal(run) == []

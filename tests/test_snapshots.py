@@ -1,0 +1,94 @@
+"""Unfinished trainings on disk: continued only if they are whole and of this very training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmark import training as trainings
+from benchmark.plan import plan
+from benchmark.snapshots import FileSnapshots
+from benchmark.suite import Entry, Suite
+from trainers.base import Epoch
+
+STATE = {"live": {"model": {"weight": torch.arange(3.0)}}, "log": [(0, 0.5)], "best": 0.1}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    snapshots = FileSnapshots(tmp_path / "x.snapshot", "key", "cpu", every=0)
+    snapshots.offer(lambda: STATE)
+    return snapshots
+
+
+def test_a_snapshot_comes_back(kept):
+    found = kept.load()
+    assert torch.equal(found["live"]["model"]["weight"], torch.arange(3.0))
+    assert found["log"] == [(0, 0.5)]
+
+
+def test_the_snapshot_of_another_training_is_not_continued(kept):
+    assert FileSnapshots(kept.path, "other", "cpu").load() is None
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda b: b[:-1], lambda b: b"", lambda b: b[:-9] + b"x" + b[-8:]]
+)
+def test_a_damaged_snapshot_is_not_continued(kept, harm):
+    kept.path.write_bytes(harm(kept.path.read_bytes()))
+    assert kept.load() is None
+
+
+def test_nothing_is_written_before_it_is_time(tmp_path):
+    snapshots = FileSnapshots(tmp_path / "x.snapshot", "key", "cpu", every=1000)
+    snapshots.offer(lambda: pytest.fail("too early"))
+    assert snapshots.load() is None
+
+
+def test_a_finished_training_leaves_no_snapshot(kept):
+    kept.discard()
+    kept.discard()
+    assert kept.load() is None
+
+
+class Killed(Exception):
+    pass
+
+
+def weights(path):
+    return {name: tensor.tolist() for name, tensor in load_file(path).items()}
+
+
+def test_a_killed_bench_train_continues_to_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainings.FileSnapshots.__init__, "__defaults__", (0.0,))
+    suite = Suite(
+        name="train", dataset="digits", trainer=[Entry(name="pgd_at", steps=1)], seeds=[0],
+        train_limit=200, recipe={"epochs": 4}, metric=[Entry(name="clean_accuracy")],
+    )  # fmt: skip
+    training = plan(suite).trainings[0]
+
+    def die(epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise Killed
+
+    told: list[Epoch] = []
+    whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
+    trainings.train_to_file(training, whole, None, "cpu", lambda epoch: None)
+    with pytest.raises(Killed):
+        trainings.train_to_file(training, parted, None, "cpu", die)
+    assert not parted.exists()
+    trainings.train_to_file(training, parted, None, "cpu", told.append)
+    assert weights(parted) == weights(whole)
+    assert [epoch.epoch for epoch in told] == [0, 1, 2, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "parted.safetensors", "whole.safetensors",
+    ]  # fmt: skip
+    # another seed is another training: its unfinished neighbour is not taken over
+    with pytest.raises(Killed):
+        trainings.train_to_file(training, parted, None, "cpu", die)
+    told.clear()
+    trainings.train_to_file(replace(training, seed=1), parted, None, "cpu", told.append)
+    assert weights(parted) != weights(whole)

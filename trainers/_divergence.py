@@ -1,0 +1,34 @@
+"""The divergence of two predictions, and where in the ball it is largest: what TRADES and its relatives share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metrics import attacks
+from trainers.base import Step
+
+
+def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(p || p') of the predictions of two batches of logits (n, K), per image, shape (n,)."""
+    p, q = clean.log_softmax(1), adversarial.log_softmax(1)
+    return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
+
+
+def most_divergent(
+    model: nn.Module, x: Tensor, step: Step, *, steps: int, step_size: float | None
+) -> Tensor:
+    """Images of the ball whose prediction diverges most from that at x, by PGD from 0.001 N(0, I), shape of x.
+
+    The model is in eval mode. A `step_size` of none means 2.5 eps / steps.
+    """
+    threat = step.threat
+    with attacks.frozen(model):
+        clean = model(x).detach()
+    return attacks.pgd(
+        model, x, clean, threat,
+        steps=steps,
+        step_size=2.5 * threat.eps / steps if step_size is None else step_size,
+        loss=lambda logits, clean: divergence(clean, logits),
+        start=0.001 * step.draws.normal(*x.shape[1:]),
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""What a recipe's words mean for the weights and the images: optimiser, learning rate, averaging, augmentation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from metrics.randomness import Draws
+from trainers.recipe import Recipe
+
+
+def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser of the model's parameters."""
+    lr, decay = recipe.lr, recipe.weight_decay
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=decay)
+    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=decay)
+
+
+def averaged(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    """The moving average of the model's weights and statistics, which starts at the first step; none without decay."""
+    if not recipe.ema:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+
+
+def rate(schedule: str, progress: float) -> float:
+    """Share of the recipe's learning rate at `progress` in 0..1."""
+    return {
+        "constant": lambda p: 1.0,
+        "onecycle": lambda p: p / 0.3 if p < 0.3 else (1 + math.cos(math.pi * (p - 0.3) / 0.7)) / 2,
+        "piecewise": lambda p: 0.1 ** ((p >= 0.5) + (p >= 0.75)),
+    }[schedule](progress)
+
+
+def augment(how: str, x: Tensor, draws: Draws) -> Tensor:
+    """The images as the recipe's `augment` says, by random numbers of their own."""
+    if how == "none":
+        return x
+    n, _, height, width = x.shape
+    shift = (draws.fork("shift").uniform(2) * 9).long()
+    rows = shift[:, :1] + torch.arange(height, device=x.device)
+    columns = shift[:, 1:] + torch.arange(width, device=x.device)
+    mirrored = draws.fork("mirror").uniform(1) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    padded = F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)
+    number = torch.arange(n, device=x.device)[:, None, None]
+    return padded[number, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
