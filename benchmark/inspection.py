@@ -21,7 +21,11 @@ from metrics.randomness import Draws
 
 def inspection_key(place: Place, training: Training, model_key: str, gallery: Gallery) -> str:
     """What the verdict and the maps depend on."""
-    files = ("benchmark/preflight.py", "benchmark/gradient_masking.py", "metrics/attribution.py")
+    files = (
+        "benchmark/preflight/__init__.py",
+        "benchmark/gradient_masking.py",
+        "metrics/attribution.py",
+    )
     return keys.key(
         model_key, prints(training.data, place.data).test, gallery.model_dump(),
         [keys.code_version(ROOT / file) for file in files], keys.environment(place.device),

@@ -27,6 +27,8 @@ _METHODS = (
     "benchmark.models.",
     "benchmark.datasets.",
     "benchmark.grading",
+    "benchmark.preflight.",
+    "benchmark.gradient_masking",
 )
 
 

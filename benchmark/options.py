@@ -65,6 +65,10 @@ Split = Annotated[
         help="validation: measure on images held out of the training data, to choose settings; else test.",
     ),
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option("--scale", help="Another size of the suite, where it has one: [scale.NAME] in its file."),
+]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Data = Annotated[
     Path | None,

@@ -88,6 +88,11 @@ class Suite(BaseModel):
     examples than are there computes the attacks again.
     """
 
+    scale: dict[Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")], dict[str, Any]] = Field(
+        default_factory=dict
+    )
+    """The suite in other sizes: name -> the keys that differ; a table is merged, anything else replaced."""
+
     file: str = Field(default="", exclude=True)
 
     @field_validator("seeds")
@@ -133,6 +138,20 @@ def _say(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
     return f"{place} = {problem['input']!r}: {problem['msg']}"
+
+
+def scaled(suite: Suite, name: str | None) -> Suite:
+    """The suite in another of its sizes, called SUITE-NAME; SuiteError if it has none of this name."""
+    if name is None:
+        return suite
+    if name not in suite.scale:
+        known = nearest(name, list(suite.scale)) if suite.scale else "; it has one size only"
+        raise SuiteError(f"{suite.file}: no scale {name!r}{known}")
+    content = suite.model_dump(exclude={"scale"})
+    for key, value in suite.scale[name].items():
+        merged = isinstance(value, dict) and isinstance(content.get(key), dict)
+        content[key] = {**content[key], **value} if merged else value
+    return _validated({**content, "name": f"{suite.name}-{name}", "file": suite.file})
 
 
 def changed(

@@ -9,6 +9,8 @@ import pytest
 # other's way, and sums of floats do not depend on the machine's cores
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import torch
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -17,3 +19,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data files at {folder}")
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Modules a test builds start from the same weights whatever ran before it in the same process."""
+    torch.manual_seed(0)

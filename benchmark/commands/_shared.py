@@ -1,0 +1,71 @@
+"""What commands share: the two consoles, and options turned into what they mean. No torch before it is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from rich.console import Console
+
+from benchmark.errors import BenchError
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def named_suite(name: str) -> Any:
+    from benchmark.suite import read
+
+    return read(name)
+
+
+def planned_as(
+    name: str, dataset: str | None, model: list[str] | None, trainer: list[str] | None,
+    metric: list[str] | None, seeds: str | None, limit: int | None, split: str | None,
+    scale: str | None = None,
+) -> Any:  # fmt: skip
+    """The plan of a suite as the options change it."""
+    from benchmark.plan import plan as make
+    from benchmark.suite import changed, scaled
+
+    suite = changed(
+        scaled(named_suite(name), scale), dataset=dataset, models=model or (), trainers=trainer or (),
+        metrics=metric or (), seeds=_numbers(seeds), limit=limit, split=split,
+    )  # fmt: skip
+    return make(suite)
+
+
+def _numbers(seeds: str | None) -> list[int]:
+    try:
+        return [] if seeds is None else [int(word) for word in seeds.split(",")]
+    except ValueError:
+        raise BenchError(
+            f"--seeds {seeds!r}: whole numbers with commas between them, as in 0,1,2"
+        ) from None
+
+
+def stem(name: str) -> str:
+    """A name or path as part of a file's name."""
+    return re.sub(r"\W+", "-", name.removesuffix(".py")).strip("-")
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_named(name: str) -> str:
+    """The device that is meant; a name that is none, or is not here, is a usage error."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = "none"
+    if kind not in ("cpu", "cuda"):
+        raise BenchError(f"--device {name!r}: valid are auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BenchError(f"--device {name!r}: torch finds no CUDA device on this machine")
+    return name

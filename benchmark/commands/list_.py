@@ -1,0 +1,29 @@
+"""`bench list`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.commands._shared import out
+from benchmark.options import Json, Listing
+
+
+def list_(what: Annotated[Listing, typer.Argument()], as_json: Json = False) -> None:
+    """List what can be named in a suite."""
+    from benchmark.catalogue import catalogue
+
+    rows = catalogue(what.value)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*(escape(value) for value in row.values()))
+    out.print(table)

@@ -1,0 +1,55 @@
+"""`bench train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.commands._shared import device_named, err, stem
+from benchmark.errors import Interrupted
+from benchmark.options import Data, Device, RecipeChanges, Settings, pairs
+
+
+def train(
+    trainer: Annotated[
+        str, typer.Option("--trainer", "-t", help="A trainer's name, or a .py file.")
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", "-d")] = "digits",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    threat: Annotated[str, typer.Option("--threat", help="Linf, L2 0.5, Linf 8/255.")] = "Linf",
+    settings: Settings = None,
+    recipe: RecipeChanges = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--out", "-o", help="A .safetensors file.")] = None,
+    device: Device = "auto",
+    data: Data = None,
+) -> None:
+    """Train one model and keep its weights as safetensors; prints the line that names it in a suite.
+
+    The same command continues a training that was killed, from the file FILE.unfinished beside its target.
+    """
+    from benchmark.executors import prepare
+    from benchmark.plan import plan as make
+    from benchmark.progress import epoch_lines
+    from benchmark.suite import Entry, Suite
+    from benchmark.training import train_to_file
+
+    changes = pairs(recipe, "--recipe") | ({"epochs": epochs} if epochs else {})
+    entry = Entry(name=trainer, recipe=changes, **pairs(settings, "--set"))
+    suite = Suite(
+        name="train", dataset=dataset, seeds=[seed], threat=threat, trainer=[entry],
+        metric=[Entry(name="clean_accuracy")], file="bench train",
+    )  # fmt: skip
+    training = make(suite).trainings[0]
+    target = file or Path(f"{stem(trainer)}-{stem(dataset)}-seed{seed}.safetensors")
+    prepare()
+    try:
+        with epoch_lines(err, training) as line:
+            spec = train_to_file(training, target, data, device_named(device), line)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command continues") from None
+    print(spec)
