@@ -163,10 +163,12 @@ def test_without_noise_it_is_standard_training(model: nn.Sequential) -> None:
 # ---- fgsm_rs ----
 
 
-def fgsm_rs_literal(model: nn.Module, threat: ThreatModel, alpha: float) -> Tensor:
+def fgsm_rs_literal(
+    model: nn.Module, threat: ThreatModel, alpha: float, clip_start: bool = False
+) -> Tensor:
     moved = []
     for image, label, u in each_image(threat.noise(X, DRAWS)):
-        noisy = (image + u).clip(0, 1)
+        noisy = (image + u).clip(0, 1) if clip_start else image + u
         step = alpha * threat.eps * ascent(threat, gradient(model, noisy, label))
         moved.append((image + within(threat, noisy - image + step)).clip(0, 1))
     return torch.stack(moved)
@@ -174,10 +176,19 @@ def fgsm_rs_literal(model: nn.Module, threat: ThreatModel, alpha: float) -> Tens
 
 @threats
 @pytest.mark.parametrize("alpha", [1.25, 0.5])
-def test_fgsm_rs_literally(model: nn.Sequential, threat: ThreatModel, alpha: float) -> None:
-    expected = mean_ce(model, fgsm_rs_literal(model, threat, alpha))
+@pytest.mark.parametrize("clip", [False, True])
+def test_fgsm_rs_literally(
+    model: nn.Sequential, threat: ThreatModel, alpha: float, clip: bool
+) -> None:
+    expected = mean_ce(model, fgsm_rs_literal(model, threat, alpha, clip))
     assert expected > mean_ce(model, X) + 0.01
-    assert_same(model, loss_of(fgsm_rs)(model, X, Y, at(threat), alpha=alpha), expected)
+    got = loss_of(fgsm_rs)(model, X, Y, at(threat), alpha=alpha, clip_start=clip)
+    assert_same(model, got, expected)
+
+
+def test_the_start_of_fgsm_rs_may_leave_the_range_of_pixels(model: nn.Sequential) -> None:
+    free, cut = (fgsm_rs_literal(model, LINF, 1.25, clip) for clip in (False, True))
+    assert not torch.equal(free, cut)
 
 
 def test_fgsm_rs_takes_the_papers_step_by_default(model: nn.Sequential) -> None:

@@ -5,7 +5,7 @@ import pytest
 from benchmark import keys, suite
 from benchmark.cards import ROOT, cards
 from benchmark.plan import plan, threat
-from benchmark.suite import Suite, SuiteError, changed, read
+from benchmark.suite import Suite, SuiteError, changed, read, scaled
 from metrics.threat import L2, Linf
 
 GINI = '[[metric]]\nname = "gini"\n'
@@ -72,12 +72,42 @@ def test_star_stands_for_the_rest(tmp_path):
 
 
 @pytest.mark.parametrize("name", suite.names())
-def test_every_suite_of_the_package_can_be_planned(name):
-    for dataset in ("digits", "cifar10"):
-        made = plan(changed(read(name), dataset=dataset))
-        assert made.cells
-        families = {cell.metric.card.family for cell in made.cells}
-        assert families >= {"robustness", "fidelity", "manifold", "sharpness"}
+def test_every_suite_of_the_package_can_be_planned_in_every_size(name):
+    suite = read(name)
+    for sized in (suite, *(scaled(suite, scale) for scale in suite.scale)):
+        assert plan(sized).cells
+        if "named" in suite.recipe:  # a paper's recipe is for its own data
+            continue
+        for dataset in ("digits", "cifar10"):
+            made = plan(changed(sized, dataset=dataset))
+            families = {cell.metric.card.family for cell in made.cells}
+            assert families >= {"robustness", "fidelity", "manifold", "sharpness"}
+
+
+def test_a_scale_replaces_keys_and_merges_tables(tmp_path):
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\nseeds = [0, 1]\nrecipe = { epochs = 9, lr = 0.1 }\n[[metric]]\nname = "gini"\n'
+        '[[trainer]]\nname = "standard"\n[[trainer]]\nname = "trades"\n'
+        '[scale.small]\nseeds = [7]\nrecipe = { epochs = 1 }\ntrainer = [{ name = "mart", beta = 2.0 }]\n'
+    )
+    suite = read(str(tmp_path / "s.toml"))
+    assert scaled(suite, None) == suite
+    small = scaled(suite, "small")
+    assert (small.name, small.seeds, small.recipe) == ("s-small", [7], {"epochs": 1, "lr": 0.1})
+    assert [(entry.name, entry.settings) for entry in small.trainer] == [("mart", {"beta": 2.0})]
+    assert small.metric == suite.metric
+    with pytest.raises(SuiteError, match=r"no scale 'smal' \(did you mean 'small'\?\)"):
+        scaled(suite, "smal")
+    with pytest.raises(SuiteError, match="one size only"):
+        scaled(small, "small")
+
+
+def test_a_wrong_scale_is_told(tmp_path):
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\n[[metric]]\nname = "gini"\n[scale.small]\nlimits = 3\n'
+    )
+    with pytest.raises(SuiteError, match=r"unknown key 'limits' \(did you mean 'limit'\?\)"):
+        scaled(read(str(tmp_path / "s.toml")), "small")
 
 
 def test_what_the_issue_of_quick_asks_for():
