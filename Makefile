@@ -8,7 +8,7 @@ SUITE ?= quick
 
 bench: $(INSTALLED)
 	$(BIN)/bench run --suite $(SUITE)
-	@echo "The report lies in results/$(SUITE)/report/ (report.md, tables as .tex and .csv, plots as .pdf and .png)"
+	@echo "The report: results/$(SUITE)/report/index.html (tables as .tex, .csv and .json, plots as .pdf and .png beside it)"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto

@@ -1,7 +1,8 @@
 """`bench`: the commands under one name, and what becomes of their errors. No torch before it is needed.
 
 Exit status: 0 all done; 1 some cells failed; 2 usage or suite error; 3 a preflight check failed under --strict;
-4 interrupted, continue with the same command; 5 a stored file is damaged. Of `verify`: 1 something differs.
+4 interrupted, continue with the same command; 5 a stored file is damaged. Of `verify`: 1 something differs; of
+`compare`: 1 a gate does not hold.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import NoReturn
 import typer
 from rich.markup import escape
 
-from benchmark.commands import doctor, list_, plan, report, run, show, status, train, verify
+from benchmark.commands import (
+    compare,
+    doctor,
+    export,
+    list_,
+    plan,
+    report,
+    run,
+    show,
+    status,
+    train,
+    verify,
+)
 from benchmark.commands._shared import err
 from benchmark.errors import BenchError
 
@@ -33,6 +46,8 @@ _IN_ORDER = (
     run.run,
     train.train,
     report.report,
+    compare.compare,
+    export.export,
     status.status,
     verify.verify,
     doctor.doctor,

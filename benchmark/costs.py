@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmark import ledger, manifest
 from benchmark.datasets.defaults import defaults
+from benchmark.expected import in_words
 from benchmark.plan import Cell, Plan, Training
 from benchmark.store import Store, write_json
 
@@ -42,25 +43,40 @@ def refits(cell: Cell) -> int:
     return 2 * maps * int(settings["retrains"]) * len(settings["percents"])  # type: ignore[call-overload, arg-type]
 
 
+def guesses(plan: Plan) -> dict[tuple[object, ...], float]:
+    """Seconds of trainings and cells by what they are (`Entry.training`, `Entry.identity`), measured on some machine.
+
+    What was never measured on the plan's data set is left out.
+    """
+    measured = _measured(plan)
+    if measured is None:
+        return {}
+    nothing = dict.fromkeys(
+        ("images", "fit", "experiment", "method", "model_key", "inspection_key", "key"), ""
+    )
+    found: dict[tuple[object, ...], float | None] = {}
+    for cell in plan.cells:
+        line = ledger.entry(cell, **nothing)
+        found[line.identity] = _cell(cell, measured)
+        found[line.training] = _training(cell.training, measured)
+    return {name: seconds for name, seconds in found.items() if seconds is not None}
+
+
+def _measured(plan: Plan) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(FILE.read_text(encoding="utf-8")).get(plan.data.name)
+    return found
+
+
 def _estimate(plan: Plan, workers: int) -> str:
-    measured = json.loads(FILE.read_text(encoding="utf-8")).get(plan.data.name)
+    measured = _measured(plan)
     if measured is None:
         return f"No estimate: nothing was measured on {plan.data.name} yet."
-    total = 0.0
-    unknown = set()
-    for training in plan.trainings:
-        if (seconds := _training(training, measured)) is None:
-            unknown.add(training.label)
-        total += seconds or 0.0
-    for cell in plan.cells:
-        if (seconds := _cell(cell, measured)) is None:
-            unknown.add(cell.metric.card.name)
-        total += seconds or 0.0
-    minutes = total / 60 / workers
-    left_out = f", without {', '.join(sorted(unknown))}" if unknown else ""
-    return (
-        f"About {minutes:.1f} minutes with {workers} worker(s) of {measured['machine']}{left_out}."
-    )
+    named = [(t.label, _training(t, measured)) for t in plan.trainings]
+    named += [(cell.metric.card.name, _cell(cell, measured)) for cell in plan.cells]
+    total = sum(seconds for _, seconds in named if seconds is not None)
+    unknown = sorted({name for name, seconds in named if seconds is None})
+    left_out = f", without {', '.join(unknown)}" if unknown else ""
+    return f"About {in_words(total / workers)} with {workers} worker(s) of {measured['machine']}{left_out}."
 
 
 def _training(training: Training, measured: dict[str, Any]) -> float | None:

@@ -7,6 +7,7 @@ whose key has changed (other code, data or settings of the suite) takes the plac
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,12 +49,14 @@ class Entry:
     key: str
 
     @property
+    def training(self) -> tuple[object, ...]:
+        """What the model is, whatever its key."""
+        return (self.dataset, self.model, self.trainer, self.seed)
+
+    @property
     def identity(self) -> tuple[object, ...]:
         """What the cell is, whatever its key."""
-        return (
-            self.dataset, self.model, self.trainer, self.seed,
-            self.metric, self.params, self.threat,
-        )  # fmt: skip
+        return (*self.training, self.metric, self.params, self.threat)
 
 
 def entry(cell: Cell, **facts: str) -> Entry:
@@ -137,6 +140,34 @@ def amended(old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path
     ]
     lines = {entry.identity: entry for entry in (*kept, *new)}
     return Ledger(suite, tuple(lines.values()), old.failures if old else {})
+
+
+def changes(old: Ledger | None, new: tuple[Entry, ...], store: Store) -> tuple[str, ...]:
+    """What is no longer as it was when cells of this command were computed, and how many are computed anew for it."""
+    before = {line.identity: line for line in old.entries} if old else {}
+    causes = Counter(
+        _cause(before[line.identity], line)
+        for line in new
+        if line.identity in before
+        and before[line.identity].key != line.key
+        and not store.has("cells", line.key)
+    )
+    return tuple(
+        f"changed since an earlier command: {cause}; cells that are computed anew: {count}"
+        for cause, count in causes.items()
+    )
+
+
+def _cause(old: Entry, new: Entry) -> str:
+    """The first thing that makes a cell another one."""
+    mine = "the file or the code" if not new.fit else "the recipe, its code or the libraries"
+    causes = (
+        (old.images != new.images, f"the test images of {new.dataset}"),
+        (old.fit != new.fit, f"the training images of {new.dataset}"),
+        (old.experiment != new.experiment, f"{mine} of {new.trainer if new.fit else new.model}"),
+        (old.method != new.method, f"the code or the libraries of {new.label}"),
+    )
+    return next((what for differs, what in causes if differs), f"what {new.label} depends on")
 
 
 def _scopes(line: Entry) -> list[tuple[tuple[str, ...], str]]:

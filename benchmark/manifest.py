@@ -73,12 +73,14 @@ class Log:
     weights: Mapping[str, str] = field(default_factory=dict)
     """Specification of a third party's model -> sha256 of its weights."""
 
-    def write(self, plan: Plan, data: Dataset, outcomes: Sequence[Outcome]) -> None:
-        """Put this invocation into the manifest, at its start and again at its end."""
+    def write(
+        self, plan: Plan, data: Dataset, outcomes: Sequence[Outcome], seconds: Mapping[str, float]
+    ) -> None:
+        """Put this invocation into the manifest, at its start and again at its end, with the `seconds` of jobs."""
         old = read(self.folder)
         me = (self.command, self.started)
         earlier = [i for i in old.get("invocations", []) if (i["command"], i["started"]) != me]
-        seconds = {o.job.name: round(o.seconds, 3) for o in outcomes if o.error is None}
+        done = sum(outcome.error is None for outcome in outcomes)
         sizes = {
             "train": len(data.train),
             "validation": len(data.validation),
@@ -90,7 +92,7 @@ class Log:
             "started": old.get("started", self.started),
             "data": {**old.get("data", {}), data.name: facts},
             "weights": {**old.get("weights", {}), **self.weights},
-            "invocations": [*earlier, self._invocation(plan, len(seconds), len(outcomes))],
+            "invocations": [*earlier, self._invocation(plan, done, len(outcomes))],
             "seconds": {**old.get("seconds", {}), **seconds},
         }  # fmt: skip
         write_json(self.folder / "manifest.json", content)
@@ -113,4 +115,5 @@ def _device(name: str) -> str:
         return "cpu"
     import torch
 
-    return torch.cuda.get_device_name(name)
+    # the GPUs may be in other machines of a cluster
+    return torch.cuda.get_device_name(name) if torch.cuda.is_available() else name

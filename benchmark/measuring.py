@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from benchmark.examples import KIND, Graded
 from benchmark.grading import judge
 from benchmark.place import Place, dataset, prints
 from benchmark.plan import Cell
+from benchmark.retraining import Unfinished, refit
 from benchmark.training import model
 from metrics.case import Case, NotApplicable, Scores
 from metrics.randomness import Draws
@@ -50,19 +52,33 @@ def measure(place: Place, cell: Cell, model_key: str, key: str, keep: int = 0) -
 
     The adversarial examples of the first `keep` test images are kept beside them.
     """
-    metric = cell.metric.card.load()
     began = time.perf_counter()
-    graded = Graded(keep)
-    scores, reason = {}, ""
-    try:
-        found = metric(case(place, cell, model_key, graded), **dict(cell.metric.settings))
-        scores = checked(cell, found, len(dataset(cell.training.data, place.data).test))
-    except NotApplicable as error:
-        reason = str(error) or "no reason given"
+    scores, reason, graded = {}, "", Graded(keep)
+    while True:
+        try:
+            found = _applied(cell, case(place, cell, model_key, graded))
+            scores = checked(cell, found, len(dataset(cell.training.data, place.data).test))
+        except NotApplicable as error:
+            reason = str(error) or "no reason given"
+        except Unfinished:  # a worker that helped has died
+            graded = Graded(keep)
+            continue
+        break
     info = {"seconds": round(time.perf_counter() - began, 3), "reason": reason, KIND: keep}
     if keep:
         graded.save(place.store, cell, key)
     place.store.save("cells", key, {**scores, **graded.clean()}, info)
+
+
+def assist(place: Place, cell: Cell, model_key: str, key: str, keep: int = 0) -> None:
+    """Do a part of the retrainings of a cell that another worker measures; they meet in the store."""
+    share = partial(refit, place, cell.training, whole=False)
+    _applied(cell, replace(case(place, cell, model_key), refit=share))
+
+
+def _applied(cell: Cell, given: Case) -> Scores:
+    found: Scores = cell.metric.card.load()(given, **dict(cell.metric.settings))
+    return found
 
 
 def checked(cell: Cell, scores: Scores, n: int) -> dict[str, Tensor]:
@@ -130,7 +146,7 @@ def case(place: Place, cell: Cell, model_key: str, graded: Graded | None = None)
         model=subject, x=x, y=test.y.clone(), draws=Draws(training.seed, test.ids),
         train_x=train_x, train_draws=Draws(training.seed, fitted.ids),
         threat=cell.threat, classes=len(data.classes), grade=verdict,
-        refit=partial(services.refit, place, training),
+        refit=partial(refit, place, training),
         manifold=partial(services.manifold, place, data, test),
         surrogate=partial(services.surrogate, place, cell, model_key),
         mask=lambda: data.masks and data.masks(test), train_y=fitted.y.clone(),

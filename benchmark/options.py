@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,17 @@ class Listing(str, Enum):
     suites = "suites"
 
 
+class Formats(str, Enum):
+    """How a table is printed."""
+
+    terminal = "terminal"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+Format = Annotated[Formats, typer.Option("--format", "-f", help="How the table is printed.")]
 Suite = Annotated[
     str, typer.Option("--suite", "-s", help="A suite's name, or the path of a .toml file.")
 ]
@@ -82,9 +93,39 @@ Workers = Annotated[
         "--workers", "-w", min=1, help="Worker processes: one per core by default, one on a GPU."
     ),
 ]
+Executor = Annotated[
+    Literal["processes", "ray"],
+    typer.Option("--executor", help="processes of this machine, or ray: a cluster of machines."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Of a Ray cluster: HOST:PORT, or auto for the one that this machine is in. Without it: this machine.",
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="The run's folder; results/SUITE by default.")
 ]
+Refresh = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--refresh", metavar="METRIC",
+        help="Compute a metric's cells again (by name or label; all: every metric), repeatable. "
+        "Each old result stays until the new one is there; models are kept.",
+    ),
+]  # fmt: skip
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show only what is wrong, and the last line.")
+]
+Results = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="URL",
+        help="Where results are kept, for several runs and machines to share: a folder, s3://BUCKET/PATH, gs://... "
+        "The run's folder by default.",
+    ),
+]  # fmt: skip
 Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 

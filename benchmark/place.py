@@ -20,11 +20,13 @@ class Place:
     folder: Path
     data: Path | None
     device: str
+    results: str = ""
+    """Where results are kept; "": where the folder says, or in it."""
 
     @property
     def store(self) -> Store:
         """The results of the run."""
-        return Store(self.folder)
+        return Store(self.folder, self.results)
 
 
 @dataclass(frozen=True)

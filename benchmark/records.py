@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark import ledger, verdicts
+from benchmark import ledger, samples, verdicts
 from benchmark.errors import IntegrityError
 from benchmark.keys import key
 from benchmark.ledger import Entry, Ledger
 from benchmark.statistics import MISSING, Estimate, estimate
 from benchmark.store import Store, StoreError, write_atomically, write_json
-from benchmark.trainings import trainings
+from benchmark.trainings import epochs, trainings
 from benchmark.verdicts import CLEAN, Attack
 
 Floats = NDArray[np.floating[Any]]
@@ -71,6 +71,7 @@ class Record:
 COLUMNS = [field.name for field in fields(Record)]
 LEVELS = {"PASS": 1.0, "WARN": 0.5, "FAIL": 0.0}
 """The value of a preflight check's row."""
+_MARK = "store/records.digest"
 
 
 def refresh(folder: Path) -> bool:
@@ -83,25 +84,32 @@ def refresh(folder: Path) -> bool:
         raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
     names = (
         *("records.csv", "records.parquet", "samples.parquet", "verdicts.parquet"),
-        *("gallery/index.json", "trainings.csv"),
+        *("gallery/index.json", "gallery/thumbnails.json", "trainings.csv", "epochs.csv"),
     )
     paths = [folder / name for name in names]
-    mark = folder / "store" / "records.digest"
-    state = key(ledger.digest(book, store), COLUMNS, verdicts.COLUMNS)
+    mark = folder / _MARK
+    state = key(ledger.digest(book, store), COLUMNS, samples.COLUMNS, verdicts.COLUMNS)
     if mark.is_file() and mark.read_text(encoding="utf-8") == _mark(state, paths):
         return False
-    records, samples, each = collect(folder, book)
+    records, scores, each = collect(folder, book)
     write_atomically(paths[0], lambda path: records.to_csv(path, index=False))
     write_atomically(paths[1], lambda path: records.to_parquet(path, index=False))
-    write_atomically(paths[2], lambda path: samples.to_parquet(path, index=False))
+    write_atomically(paths[2], lambda path: scores.to_parquet(path, index=False))
     write_atomically(paths[3], lambda path: each.to_parquet(path, index=False))
     write_json(paths[4], _gallery(folder, book))
-    spent = trainings(store, book)
-    write_atomically(paths[5], lambda path: spent.to_csv(path, index=False))
+    write_json(paths[5], _thumbnails(folder, book))
+    spent, logs = trainings(store, book), epochs(store, book)
+    write_atomically(paths[6], lambda path: spent.to_csv(path, index=False))
+    write_atomically(paths[7], lambda path: logs.to_csv(path, index=False))
     # last: a run killed before this point writes them again
     written = _mark(state, paths)
     write_atomically(mark, lambda path: path.write_text(written, encoding="utf-8"))
     return True
+
+
+def outdate(folder: Path) -> None:
+    """Have the records written again, as a result was computed again."""
+    (folder / _MARK).unlink(missing_ok=True)
 
 
 def _mark(state: str, paths: list[Path]) -> str:
@@ -115,9 +123,9 @@ def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame, pd.
     store = Store(folder)
     attacks: list[Attack] = []
     rows: list[Record] = []
-    samples: list[pd.DataFrame] = []
+    frames: list[pd.DataFrame] = []
     inspected: set[str] = set()
-    for entry in book.entries:
+    for number, entry in enumerate(book.entries):
         if entry.inspection_key not in inspected:
             inspected.add(entry.inspection_key)
             rows += _preflight(store, entry, book.failures.get(entry.inspection_key, ""))
@@ -128,16 +136,16 @@ def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame, pd.
                 found, info = store.arrays("cells", entry.key)
                 images, _ = store.arrays("images", entry.images)
                 attacks.append(Attack(entry, found, images))
-                scores = {name: values for name, values in found.items() if name != CLEAN}
-                samples += _samples(entry, scores, images)
+                names = sorted(set(found) - {CLEAN}, key=_order(entry))
+                scores = {name: found[name] for name in names}
+                frames += samples.frames(entry, number, scores, images)
                 rows += _rows(entry, scores, info["reason"])
             except IntegrityError as error:
                 rows.append(_missing(entry, str(error)))
         elif state == "failed":
             rows.append(_missing(entry, book.failures[entry.key]))
     records = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS)
-    joined = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
-    return records, joined, verdicts.table(attacks)
+    return records, samples.joined(frames, book.entries), verdicts.table(attacks)
 
 
 def _gallery(folder: Path, book: Ledger) -> list[dict[str, object]]:
@@ -145,10 +153,19 @@ def _gallery(folder: Path, book: Ledger) -> list[dict[str, object]]:
     store, index = Store(folder), {}
     for entry in book.entries:
         if store.has("inspections", entry.inspection_key):
-            path = store.path("inspections", entry.inspection_key).relative_to(folder)
+            path = store.file("inspections", entry.inspection_key).relative_to(folder)
             facts = {name: getattr(entry, name) for name in ("dataset", "model", "trainer", "seed")}
             index[entry.inspection_key] = {**facts, "file": f"../{path.as_posix()}"}
     return list(index.values())
+
+
+def _thumbnails(folder: Path, book: Ledger) -> dict[str, str]:
+    """Data set -> the file with its test images' numbers, labels and first thumbnails."""
+    store = Store(folder)
+    return {
+        entry.dataset: f"../{store.file('images', entry.images).relative_to(folder).as_posix()}"
+        for entry in book.entries
+    }
 
 
 def _rows(entry: Entry, scores: Mapping[str, Floats], reason: str) -> list[Record]:
@@ -244,30 +261,3 @@ def _record(
         direction=entry.directions[measure], range=entry.ranges[measure], headline=headline,
         reconstruction=entry.reconstruction, key=entry.key, note=note,
     )  # fmt: skip
-
-
-def _samples(
-    entry: Entry, scores: Mapping[str, Floats], images: Mapping[str, NDArray[Any]]
-) -> list[pd.DataFrame]:
-    """Per image: its identity, its label, and the score (the mean over refits)."""
-    facts = {
-        name: pd.Categorical([getattr(entry, name)] * len(images["ids"]))
-        for name in ("dataset", "model", "trainer", "threat", "metric", "params")
-    }
-    frames = []
-    for name in sorted(scores, key=_order(entry)):
-        measure, _, at = name.partition("@")
-        frames.append(
-            pd.DataFrame(
-                {
-                    **facts,
-                    "seed": entry.seed,
-                    "measure": measure,
-                    "at": float(at) if at else math.nan,
-                    "image": images["ids"],
-                    "label": images["labels"],
-                    "value": scores[name].reshape(-1, len(images["ids"])).mean(0),
-                }
-            )
-        )
-    return frames

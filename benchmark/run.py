@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark import ledger, manifest, records
-from benchmark.errors import IntegrityError
-from benchmark.examples import kept
-from benchmark.executors import Job, Outcome, execute
-from benchmark.inspection import inspect, inspection_key
+from benchmark import ledger, manifest, records, refresh, running, shared
+from benchmark.agenda import agenda, is_done, result
+from benchmark.announced import announced
+from benchmark.datasets.base import Dataset
+from benchmark.errors import IntegrityError, Unwritable, storage_ended
+from benchmark.executors import Execute, Job, Outcome
+from benchmark.executors import execute as in_processes
 from benchmark.ledger import Entry, Ledger
-from benchmark.measuring import cell_key, measure, method, used
 from benchmark.place import Place, dataset, prints
-from benchmark.plan import Cell, Part, Plan, Training
-from benchmark.store import Store, locked
-from benchmark.training import experiment, model_key, third_party, train
+from benchmark.plan import Part, Plan
+from benchmark.store import Store
+from benchmark.thumbnails import keep_images
+from benchmark.training import third_party
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,12 @@ Watch = Callable[[Outcome], None]
 
 def run(
     plan: Plan, place: Place, workers: int, *,
-    begin: Callable[[list[Job]], Watch], words: str,
+    begin: Callable[[list[Job]], Watch], words: str, execute: Execute = in_processes,
+    again: Sequence[str] = (), tell: Callable[[str], None] = lambda line: None,
 ) -> Result:  # fmt: skip
     """Do what of a plan is not done yet, and write the records. `begin` is told the jobs and then each outcome.
 
+    `again` names metrics whose cells are computed although they are there; `tell` is told what else is worth knowing.
     Data, third-party models and the user's own files are loaded before anything is written, so that what is wrong with
     them leaves no trace.
     """
@@ -62,38 +67,70 @@ def run(
     }
     _import_own(plan)
     ledger.amended(ledger.read(place.folder), plan.suite.name, (), place.folder)
-    entries, jobs = _jobs(plan, place, weights)
-    with locked(place.folder):
-        store = place.store
+    todo = agenda(plan, place, weights)
+    entries, jobs, store = tuple(todo.entries), list(todo.jobs.values()), place.store
+    wanted = refresh.named(again, entries)
+    with running.writing(place.folder, words, workers), _storage_told(place.folder):
         store.discard_unfinished()
+        shared.note(place.folder, place.results)
         old = ledger.read(place.folder)
+        refresh.ask(store, wanted, {kind for key in wanted for kind in todo.caches[key]})
         book = ledger.amended(old, plan.suite.name, entries, place.folder)
         ledger.write(place.folder, book)
-        if not store.has("images", prints(plan.data, place.data).test):
-            facts = {"ids": data.test.ids, "labels": data.test.y}
-            store.save("images", prints(plan.data, place.data).test, facts, {})
-        waiting = [job for job in jobs if not _there(store, job)]
+        keep_images(store, prints(plan.data, place.data).test, data.test)
+        stale = refresh.asked(place.folder, entries)
+        waiting = [job for job in jobs if result(job)[1] in stale or not is_done(store, job)]
         log = manifest.Log(place.folder, words, workers, place.device, weights=weights)
         if waiting or not manifest.read(place.folder):
-            log.write(plan, data, [])
+            _logged(log, plan, data, [])
         watch = begin(waiting)
+        for line in ledger.changes(old, entries, store):
+            tell(line)
         outcomes: list[Outcome] = []
         try:
-            for outcome in execute(waiting, workers):
+            work = [announced(job, place.folder) for job in waiting]
+            for outcome in execute(work, workers, place.device):
                 outcomes.append(outcome)
                 watch(outcome)
-                book = _noted(book, outcome, place.folder)
+                book = _noted(book, outcome, place.folder, tell)
         finally:
             store.discard_locks()
+            store.discard_unfinished()
             book = _cleared(book, store)
             ledger.write(place.folder, book)
             if outcomes:
-                log.write(plan, data, outcomes)
+                _logged(log, plan, data, outcomes)
             records.refresh(place.folder)
-        damaged = _damaged(store, [job for job in jobs if job not in waiting])
+        new = {job.name for job in waiting}
+        damaged = _damaged(store, [job for job in jobs if job.name not in new])
     kept = {entry.identity for entry in book.entries}
     dropped = sum(entry.identity not in kept for entry in old.entries) if old else 0
     return _summary(store, entries, outcomes, dropped, damaged)
+
+
+@contextmanager
+def _storage_told(folder: Path) -> Iterator[None]:
+    """A disk that is full, or has become read-only, ends the run: no further job could keep its result."""
+    try:
+        yield
+    except Unwritable as error:
+        what = str(error)
+    except OSError as error:
+        if not storage_ended(error):
+            raise
+        what = f"{error.strerror}: {error.filename or folder}"
+    else:
+        return
+    raise Unwritable(
+        f"cannot go on writing to {folder} ({what}). What is finished is kept: when there is room, continue with the "
+        "same command"
+    )
+
+
+def _logged(log: manifest.Log, plan: Plan, data: Dataset, outcomes: Sequence[Outcome]) -> None:
+    """The manifest, with the seconds of all jobs, those of a killed run included."""
+    log.write(plan, data, outcomes, running.seconds(log.folder))
+    running.seconds_noted(log.folder)
 
 
 def _damaged(store: Store, jobs: list[Job]) -> tuple[str, ...]:
@@ -101,7 +138,7 @@ def _damaged(store: Store, jobs: list[Job]) -> tuple[str, ...]:
     found = []
     for job in jobs:
         try:
-            store.info(*_result(job))
+            store.info(*result(job))
         except IntegrityError as error:
             found.append(str(error))
     return tuple(found)
@@ -117,84 +154,23 @@ def _import_own(plan: Plan) -> None:
             part.card.load()
 
 
-def _jobs(
-    plan: Plan, place: Place, weights: Mapping[str, str]
-) -> tuple[tuple[Entry, ...], list[Job]]:
-    """The ledger's lines, and every job of the plan: each model's training, inspection and cells together."""
-    known, gallery = prints(plan.data, place.data), plan.suite.gallery
-    images, fit = known.test, known.fit
-    keep = min(plan.suite.adversarials, len(dataset(plan.data, place.data).test))
-    entries: list[Entry] = []
-    jobs: dict[str, Job] = {}
-
-    def add(job: Job) -> None:
-        jobs.setdefault(job.name, job)
-
-    def trained(training: Training) -> str:
-        key = model_key(place, training, weights)
-        if training.trainer:
-            add(Job(f"models/{key}", f"train {_title(training)}", train, (place, training, key)))
-        return key
-
-    for training in plan.trainings:
-        model, title = trained(training), _title(training)
-        needs = (f"models/{model}",)
-        look = inspection_key(place, training, model, gallery)
-        facts = (place, training, model, look, gallery)
-        add(Job(f"inspections/{look}", f"inspect {title}", inspect, facts, needs))
-        for cell in (cell for cell in plan.cells if cell.training == training):
-            key = cell_key(place, cell, model)
-            other = (f"models/{trained(cell.surrogate)}",) if cell.surrogate else ()
-            line = ledger.entry(
-                cell, images=images, fit=fit if training.trainer else "",
-                experiment=experiment(place, training, weights), method=method(place, cell),
-                model_key=model, inspection_key=look, key=key,
-            )  # fmt: skip
-            entries.append(line)
-            what = f"{line.label} {line.threat}".strip()
-            work = (place, cell, model, key, keep if _attacks(cell) else 0)
-            add(Job(f"cells/{key}", f"{what} of {title}", measure, work, needs + other))
-    return tuple(entries), list(jobs.values())
-
-
-def _attacks(cell: Cell) -> bool:
-    """Whether a metric is an attack: what it gives back is the harness's verdict on the examples it made."""
-    names = {measure.name for measure in cell.metric.card.measures}
-    return "robust_accuracy" in names and "grade" in used(cell)
-
-
-def _title(training: Training) -> str:
-    return f"{training.label}, seed {training.seed}" if training.trainer else training.model
-
-
-def _result(job: Job) -> tuple[str, str]:
-    kind, _, key = job.name.partition("/")
-    return kind, key
-
-
-def _there(store: Store, job: Job) -> bool:
-    """Whether a job was done before: of an attack, for as many adversarial examples as are to be kept now."""
-    if not store.has(*_result(job)):
-        return False
-    if job.call is not measure:
-        return True
-    try:
-        return kept(store, _result(job)[1]) >= job.arguments[-1]
-    except IntegrityError:
-        return True  # told among the damaged
-
-
-def _noted(book: Ledger, outcome: Outcome, folder: Path) -> Ledger:
+def _noted(book: Ledger, outcome: Outcome, folder: Path, tell: Callable[[str], None]) -> Ledger:
     """The ledger with the reason of a failure, in its folder at once (the run may be killed); the details in a log."""
-    kind, key = _result(outcome.job)
-    if outcome.error is None:
+    (kind, key), error = result(outcome.job), outcome.error
+    for line in running.end(folder, outcome.job.name, None if error else outcome.seconds):
+        tell(f"{outcome.job.title}: {line}")
+    if error is None:
+        if kind == "cells":
+            refresh.answered(folder, key)
         return book
-    if outcome.error.trace:
+    if error.unwritable:
+        raise Unwritable(error.reason)
+    if error.trace:
         with (folder / "errors.log").open("a", encoding="utf-8") as log:
-            log.write(f"{manifest.now()} {outcome.job.title}\n{outcome.error.trace}\n")
+            log.write(f"{manifest.now()} {outcome.job.title}\n{error.trace}\n")
     if kind == "models":
         return book  # its cells fail with it, each with this reason
-    noted = replace(book, failures={**book.failures, key: outcome.error.reason})
+    noted = replace(book, failures={**book.failures, key: error.reason})
     ledger.write(folder, noted)
     return noted
 

@@ -1,29 +1,25 @@
-"""What the harness does for a metric: the verdict on adversarial examples, retraining, the image manifold.
+"""What the harness does for a metric, beside verdicts and retrainings: the image manifold, the surrogate.
 
 Each comes with the facts that its result depends on; a cell's key holds those of the services that its metric uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmark import keys
+from benchmark import keys, retraining
 from benchmark.cards import ROOT
 from benchmark.datasets.base import Dataset, Split
 from benchmark.place import Place, dataset, prints
-from benchmark.plan import Cell, Training
-from benchmark.training import experiment, model, model_key, untrained
-from metrics.case import Manifold, NotApplicable, Refit, predict
+from benchmark.plan import Cell
+from benchmark.training import experiment, model, model_key
+from metrics.case import Manifold, NotApplicable
 from metrics.manifold._generators import GENERATORS, VaeManifold
 from metrics.randomness import Draws
-from trainers.base import Images
-from trainers.standard import standard
 
 _GENERATORS = ROOT / "metrics/manifold"
 
@@ -34,48 +30,13 @@ def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
     images = prints(training.data, place.data).fit
     known = {
         "grade": lambda: keys.code_version(ROOT / "benchmark/grading.py"),
-        "refit": lambda: [images, _reference_facts(training)],
+        "refit": lambda: [images, retraining.facts(training, place.device)],
         "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
         "train_x": lambda: images,
         "surrogate": lambda: other and experiment(place, other, {}),
         "mask": lambda: keys.code_version(_module(training.data.name)),
     }
     return {name: describe() for name, describe in known.items() if name in used}
-
-
-def refit(place: Place, training: Training, jobs: Iterable[Refit]) -> Tensor:
-    """Retrain the reference classifier on each, unless that was done before for the same images, recipe and seed.
-
-    Returns 0/1 correctness on the test images, shape (refits, n).
-    """
-    data = dataset(training.data, place.data)
-    known = [_reference_facts(training), keys.tensor(data.train.y), keys.tensor(data.test.y)]
-    known.append(keys.environment(place.device))
-
-    def correct(job: Refit) -> Tensor:
-        images = [keys.tensor(job.train_images), keys.tensor(job.test_images)]
-        retrain = partial(_retrain, place, data, training, job)
-        return place.store.once("refits", keys.key(known, images, job.seed), retrain)["correct"]
-
-    return torch.stack([correct(job) for job in jobs]).float().to(place.device)
-
-
-def _reference_facts(training: Training) -> Any:
-    network = keys.network_facts(training.reference.architecture, training.data.name)
-    return [training.reference, network, keys.code_version(ROOT / "trainers/standard.py")]
-
-
-def _retrain(place: Place, data: Dataset, training: Training, job: Refit) -> dict[str, Tensor]:
-    # seeds of their own: refit 0 must not begin where the model of seed 0 began
-    seed = Draws(job.seed, torch.arange(1)).fork("refit").seed % 2**31
-    train = data.train.to(place.device)
-    trained = standard(
-        untrained(data, training.data.name, training.reference, seed).to(place.device),
-        Images(job.train_images, train.y, train.ids),
-        Images(job.train_images[:0], train.y[:0], train.ids[:0]),
-        recipe=training.reference, threat=None, seed=seed,
-    )  # fmt: skip
-    return {"correct": predict(trained.model, job.test_images) == data.test.y.to(place.device)}
 
 
 def surrogate(place: Place, cell: Cell, subject: str, name: str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Intervals: from per-image scores to a mean with its 95% interval, and over seeds.
+"""Intervals: from per-image scores to a mean with its 95% interval, and over seeds (comparisons: benchmark/paired.py).
 
 Sampling images and drawing networks (seeds, refits) are two sources of error. Networks are judged on the *same* images,
 so averaging over networks does not shrink the error of the images; the two parts are added. How they are added: each
@@ -19,6 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
+ENOUGH_SEEDS = 3
+"""Seeds from which their spread is part of an interval; with two, Student's t makes it 13 standard errors wide."""
+
 _TAIL = (1 + LEVEL) / 2
 _Z = float(ndtri(_TAIL))
 _UNBOUNDED = (-np.inf, np.inf)

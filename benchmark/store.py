@@ -8,13 +8,15 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from benchmark import shared
 from benchmark.errors import BenchError, IntegrityError
 
 if TYPE_CHECKING:
@@ -52,9 +54,12 @@ def write_json(path: Path, content: object) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """The results in one folder. `kind` is models, cells, adversarials, inspections, refits, manifolds or images."""
+    """The results of a run. `kind` is models, cells, adversarials, inspections, refits, manifolds or images."""
 
     folder: Path
+    """Of the run."""
+    url: str = ""
+    """Where the results are; "": where the folder says, or in it."""
 
     def has(self, kind: str, key: str) -> bool:
         """Whether this result is there."""
@@ -62,7 +67,17 @@ class Store:
 
     def path(self, kind: str, key: str) -> Path:
         """Where this result is, or would be."""
-        return self.folder / "store" / kind / f"{key}.safetensors"
+        url = self.url or shared.noted(self.folder)
+        root = shared.root(url) if url else self.folder / "store"
+        return root / kind / f"{key}.safetensors"
+
+    def file(self, kind: str, key: str) -> Path:
+        """A file with this result in the run's folder, for others there to name: a copy if results are elsewhere."""
+        path, here = self.path(kind, key), self.folder / "store" / kind / f"{key}.safetensors"
+        if path != here and not here.is_file():
+            content = path.read_bytes()
+            write_atomically(here, lambda file: file.write_bytes(content))
+        return here
 
     def save(
         self, kind: str, key: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]
@@ -73,7 +88,7 @@ class Store:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = {"info": json.dumps(info, sort_keys=True)}
         header["digest"] = _digest(save(plain, header))
-        write_atomically(self.path(kind, key), lambda file: file.write_bytes(save(plain, header)))
+        shared.put(self.path(kind, key), save(plain, header))
 
     def load(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What was saved; IntegrityError if the file was changed since."""
@@ -110,12 +125,37 @@ class Store:
         self, kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]
     ) -> dict[str, Tensor]:
         """The tensors of this key, computed by whoever comes first; others wait for him and read them."""
-        lock = self.folder / "store" / "locks" / f"{kind}-{key}"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with self._lock(kind, key):
             if not self.has(kind, key):
                 self.save(kind, key, compute(), {})
         return self.load(kind, key)[0]
+
+    @contextmanager
+    def claimed(self, kind: str, keys: Iterable[str]) -> Iterator[list[str]]:
+        """Those of the keys that nobody has computed or is computing: the caller's to compute within the block."""
+        with ExitStack() as held:
+            mine = []
+            for key in keys:
+                with suppress(Timeout):
+                    held.enter_context(self._lock(kind, key, timeout=0))
+                    if not self.has(kind, key):
+                        mine.append(key)
+            yield mine
+
+    def awaited(self, kind: str, key: str) -> bool:
+        """Whether a result is there, once nobody is computing it any more."""
+        with self._lock(kind, key):
+            return self.has(kind, key)
+
+    def _lock(self, kind: str, key: str, timeout: float = -1) -> FileLock:
+        lock = self.folder / "store" / "locks" / f"{kind}-{key}"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(lock, timeout=timeout)
+
+    def discard(self, kind: str) -> None:
+        """Remove the results of a kind, unless others may be reading them too."""
+        if not (self.url or shared.noted(self.folder)):
+            shutil.rmtree(self.folder / "store" / kind, ignore_errors=True)
 
     def discard_unfinished(self) -> None:
         """Remove what a killed run was writing, in the places where a run writes."""
@@ -128,14 +168,19 @@ class Store:
         shutil.rmtree(self.folder / "store" / "locks", ignore_errors=True)
 
 
+_BEFORE_PLAN = {".lock", "errors.log", "running", "store.url"}
+"""What a run that was killed at its very beginning may leave."""
+
+
 def locked(folder: Path) -> FileLock:
     """The right to write into a folder, for one run at a time; StoreError if it cannot be had."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = {path.name for path in folder.iterdir()} - {".lock", "errors.log"}
+        others = {path.name for path in folder.iterdir()} - _BEFORE_PLAN
         if others and not (folder / "plan.json").is_file():
             raise StoreError(f"{folder} is not empty and holds no run; give another with --out")
-        lock = FileLock(folder / ".lock", timeout=0)
+        # `bench status` holds it for an instant, to see whether it can be had
+        lock = FileLock(folder / ".lock", timeout=0.5)
         lock.acquire()
     except Timeout:
         raise StoreError(

@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 
+from benchmark import columns
 from benchmark.cards import Kind, cards, nearest
 from benchmark.errors import BenchError
 
@@ -56,6 +57,15 @@ class Gallery(BaseModel):
     attributions: list[str] = ["gradient"]
 
 
+class OwnTable(BaseModel):
+    """A table with columns of one's own choice: words as benchmark/columns.py reads them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: str = ""
+    columns: Annotated[list[str], MinLen(1)]
+
+
 class Suite(BaseModel):
     """A benchmark suite."""
 
@@ -93,6 +103,11 @@ class Suite(BaseModel):
     )
     """The suite in other sizes: name -> the keys that differ; a table is merged, anything else replaced."""
 
+    tables: dict[Annotated[str, StringConstraints(pattern=r"^[\w-]+$")], OwnTable] = Field(
+        default_factory=dict
+    )
+    """Tables of one's own beside the usual ones: name -> columns. They change what is reported, not what is run."""
+
     file: str = Field(default="", exclude=True)
 
     @field_validator("seeds")
@@ -123,16 +138,35 @@ def read(name: str) -> Suite:
 
 def _validated(content: dict[str, Any]) -> Suite:
     try:
-        return Suite.model_validate(content)
+        suite = Suite.model_validate(content)
     except ValidationError as error:
         raise SuiteError(f"{content['file']}: {_say(error.errors()[0])}") from None
+    _check_tables(suite)
+    return suite
+
+
+def _check_tables(suite: Suite) -> None:
+    """SuiteError for a name that is taken, or a word that chooses no column."""
+    own = {Path(entry.name).stem for entry in suite.metric if entry.name.endswith(".py")}
+    for name, table in suite.tables.items():
+        if name in columns.NAMES:
+            taken = ", ".join(columns.NAMES)
+            raise SuiteError(
+                f"{suite.file}: tables.{name}: the name of a usual table; these are taken: {taken}"
+            )
+        for i, word in enumerate(table.columns):
+            try:
+                columns.check(word, own)
+            except columns.ColumnError as error:
+                raise SuiteError(f"{suite.file}: tables.{name}.columns[{i}] = {error}") from None
 
 
 def _say(problem: Any) -> str:
     """One validation problem in one line."""
     place = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        fields = Gallery.model_fields if place.startswith("gallery") else Suite.model_fields
+        inner: dict[str, type[BaseModel]] = {"gallery": Gallery, "tables": OwnTable}
+        fields = inner.get(str(problem["loc"][0]) if "." in place else "", Suite).model_fields
         valid = [name for name in fields if name != "file"]
         return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), valid)}"
     if problem["type"] == "missing":

@@ -45,6 +45,7 @@ RECIPE = Recipe(
     "mlp", pixels="symmetric", epochs=10, batch_size=100, order="stored",
     lr=1e-3, schedule="constant", keep="last",
 )  # fmt: skip
+TITLE = "# Angle of an attack below the horizontal: Kim, Seo & Jeon's toy experiment"
 WALK = L2(0.5)
 """The attack that is drawn."""
 
@@ -211,18 +212,23 @@ def _regions(axis: Axes, model: nn.Module, first: str, second: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table of angles; write the figure of the first seed if a folder is given."""
+    """Print the table of angles; with a folder, write it and the figure of the first seed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.toy", description="Boundary tilting (Kim et al. 2019)"
     )
     parser.add_argument("--seeds", default="0,1,2", help="seeds of the networks, as in 0,1,2")
-    parser.add_argument("--out", type=Path, help="folder for toy.pdf and toy.png")
+    parser.add_argument("--out", type=Path, help="folder for toy.md, toy.pdf and toy.png")
     chosen = parser.parse_args(arguments)
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
     outcomes = [[experiment(setting, seed) for seed in seeds] for setting in SETTINGS]
-    print(table(seeds, outcomes))
+    found = table(seeds, outcomes)
+    print(found)
     if chosen.out:
         chosen.out.mkdir(parents=True, exist_ok=True)
+        text = f"{TITLE}\n\n`python -m benchmark.toy --seeds {chosen.seeds}`\n\n{found}\n"
+        write_atomically(
+            chosen.out / "toy.md", partial(Path.write_text, data=text, encoding="utf-8")
+        )
         with styled():
             for kind, content in images(figure([row[0] for row in outcomes])).items():
                 write = partial(Path.write_bytes, data=content)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmark import keys
+from benchmark import keys, running
 from benchmark.datasets.base import Dataset, Split
 from benchmark.datasets.defaults import Defaults, defaults
 from benchmark.errors import BenchError, IntegrityError
@@ -52,9 +53,13 @@ def train(place: Place, training: Training, key: str) -> None:
     data = dataset(training.data, place.data)
     unfinished = place.folder / "store" / "unfinished" / f"{key}.snapshot"
     snapshots = FileSnapshots(unfinished, key, place.device)
-    trained = fit(data, training, place.device, snapshots=snapshots)
+    recipe = training.recipe
+    known = recipe.epochs if recipe and recipe.budget == "epochs" else 0
+    noted = running.step(place.folder, f"models/{key}", known)
+    trained = fit(data, training, place.device, noted, snapshots)
     info = {
         "label": training.label,
+        "recipe": training.recipe and asdict(training.recipe),
         "kept": trained.kept,
         "cost": trained.cost._asdict(),
         "log": [epoch._asdict() for epoch in trained.log],

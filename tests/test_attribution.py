@@ -53,7 +53,7 @@ def seeded(*layers: nn.Module) -> nn.Sequential:
     model = nn.Sequential(*layers)
     with torch.no_grad():
         for i, parameter in enumerate(model.parameters()):
-            normal = Draws(i, torch.arange(1)).normal(*parameter.shape)[0]
+            normal = Draws(i + 5, torch.arange(1)).normal(*parameter.shape)[0]
             parameter.copy_(normal / max(1, parameter[0].numel()) ** 0.5)
     return model.eval().requires_grad_(False)
 

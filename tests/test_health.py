@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmark.gradient_masking import REMEDIES
 from benchmark.report import health
+from benchmark.report.formats.grids import grid_latex, grid_markdown
 from benchmark.report.read import COLUMNS, Run, tidy
 from benchmark.report.write import terminal, write
 
@@ -61,6 +62,10 @@ def run(*rows: Rows) -> Run:
     return Run(tidy(pd.DataFrame([each for part in rows for each in part], columns=list(COLUMNS))))
 
 
+def text_of(found: Run) -> str:
+    return "\n\n".join(map(grid_markdown, health.grids(found)))
+
+
 SOFT = (0.5, "log-probabilities: leave it out: now")
 LATE = (0.0, "train-mode: call model.eval()")
 
@@ -93,7 +98,7 @@ def test_what_was_not_looked_at_is_no_pass() -> None:
         ("only", "PASS", ""), ("other", "", "PASS"), ("failed", "", ""),
     ]  # fmt: skip
     assert health.health(run([row("pgd_at", "pgd", "robust_accuracy", 0.5)]).records) == []
-    assert health.markdown(run([row("pgd_at", "pgd", "robust_accuracy", 0.5)])) == ""
+    assert text_of(run([row("pgd_at", "pgd", "robust_accuracy", 0.5)])) == ""
 
 
 def test_an_inspection_that_failed_is_told() -> None:
@@ -124,11 +129,21 @@ def test_every_threat_has_a_verdict_of_its_own() -> None:
 
 
 def test_markdown_shows_text_as_it_is() -> None:
-    text = health.markdown(run(looked("a|b", logits=(0.5, "log-probabilities: x | y"))))
+    text = text_of(run(looked("a|b", logits=(0.5, "log-probabilities: x | y"))))
     (line,) = (line for line in text.splitlines() if "WARN" in line and line.startswith("| a"))
     assert line == r"| a\|b | **WARN** | – | WARN log-probabilities: x \| y |"
-    assert text.startswith("## Health on digits\n\n| | Preflight | Masking | Reasons |\n")
+    assert text.startswith("## Health on digits\n\n|  | Preflight | Masking | Reasons |\n")
     assert text.endswith(health.CAPTION)
+
+
+def test_latex_has_the_levels_and_the_reasons() -> None:
+    (grid,) = health.grids(run(looked("a_b & <c>", logits=SOFT), measured("a_b & <c>")))
+    text = grid_latex(grid)
+    assert (
+        r"a\_b \& \ensuremath{<}c\ensuremath{>} & \textbf{WARN} & PASS & WARN log-probabilities"
+        in text
+    )
+    assert r"\label{tab:health-digits}" in text
 
 
 def test_the_csv_holds_every_finding() -> None:
@@ -168,3 +183,25 @@ def test_it_stands_in_the_report_and_in_the_terminal(folder: Path) -> None:
     shown = console.export_text()
     assert "Health on digits" in shown
     assert "FAIL train-mode: call model.eval()" in shown
+
+
+def attacked(trainer: str, seed: int, pgd: float, auto_attack: float) -> Rows:
+    usual = {"seed": seed, "threat": "Linf 0.1", "headline": True, "family": "robustness"}
+    return [
+        row(trainer, "pgd", "robust_accuracy", pgd + 0.2, label="PGD-10", **usual),
+        row(trainer, "pgd", "robust_accuracy", pgd, label="PGD-20", **usual),
+        row(trainer, "auto_attack", "robust_accuracy", auto_attack, label="AutoAttack", **usual),
+    ]
+
+
+def test_what_looks_robust_to_pgd_and_falls_to_autoattack_is_told_so() -> None:
+    found = run(
+        attacked("honest", 0, 0.60, 0.55), attacked("honest", 1, 0.62, 0.49),
+        attacked("masked", 0, 0.60, 0.02), attacked("masked", 1, 0.50, 0.00),
+    )  # fmt: skip
+    honest, masked = (health.Health("honest", "", "", ()), health.health(found.records)[1])
+    assert health.health(found.records)[0] == honest
+    assert (masked.name, masked.masking) == ("masked", "WARN")
+    assert masked.reasons == (
+        "WARN pgd-overrates under ℓ∞ 0.1: PGD-20 says 55.0%, AutoAttack 1.0%: quote AutoAttack",
+    )

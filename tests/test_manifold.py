@@ -301,7 +301,7 @@ def test_images_on_the_manifold_are_measured_on_the_scale_of_the_walk() -> None:
 
     d, m = 20, known(15, 2, (1, 4, 5))
     images = 0.45 + 0.1 * Draws(0, torch.arange(15)).uniform(1, 4, 5)
-    weight = Draws(1, torch.arange(1)).normal(d)
+    weight = Draws(3, torch.arange(1)).normal(d)
     model = linear(torch.cat([weight - weight.mean(), weight.mean() - weight, 0 * weight]))
     got = reconstruction_distance(case(model, images, OnIt(m.latents, m.a, m.shape)), eps=0.4)
     moved = got["distance"][~got["distance"].isnan()]

@@ -46,7 +46,7 @@ class Linear(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        weight = Draws(1, torch.arange(1)).normal(25)[0]
+        weight = Draws(2, torch.arange(1)).normal(25)[0]
         self.weight = nn.Parameter(torch.stack([weight, -weight]), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,3 +68,6 @@ def test_a_trainer_runs_by_its_name_from_an_installed_package(tmp_path: Path, ex
     (work / "own.toml").write_text(SUITE % "smooth")
     bench(work, "run", "--suite", "own.toml", "--workers", "1", path=site)
     assert rows(work / "results/own") == ["standard", "smooth", "smooth (share=0.2)"]
+    # its paper is none of those that the suite knows
+    cite = bench(work, "export", "results/own", "--what", "bibtex", path=site)
+    assert "% training smooth: Szegedy et al. 2016" in cite

@@ -12,7 +12,14 @@ from benchmark.plan import Cell, DataSpec, plan
 from benchmark.suite import Entry, Suite
 from benchmark.training import model_key, train
 from metrics.attacks import pgd, random_start
-from metrics.case import NotApplicable, predict
+from metrics.case import NotApplicable, Refit, predict
+from metrics.fidelity.diff_roar import diff_roar
+from metrics.fidelity.pixel_flipping import pixel_flipping
+from metrics.fidelity.road import road
+from metrics.localisation.localisation_auc import localisation_auc
+from metrics.localisation.pointing_game import pointing_game
+from metrics.localisation.relevance_mass import relevance_mass
+from metrics.localisation.relevance_rank import relevance_rank
 from metrics.manifold._tangent import tangents
 from metrics.manifold.etmann_alignment import etmann_alignment
 from metrics.manifold.on_off_manifold import on_off_manifold
@@ -21,6 +28,7 @@ from metrics.manifold.reconstruction_distance import reconstruction_distance
 from metrics.manifold.tangent_fraction import _fraction, tangent_fraction
 from metrics.manifold.vae_score_cosine import vae_score_cosine
 from metrics.randomness import Draws
+from metrics.sharpness.edge_agreement import edge_agreement
 
 LIMIT = 200
 
@@ -136,3 +144,74 @@ def test_class_means_show_the_robust_model_ahead_once_they_are_without_the_short
 def test_images_on_the_known_manifold_have_no_score(cases):
     with pytest.raises(NotApplicable, match="lie on the manifold"):
         vae_score_cosine(cases["standard"])
+
+
+def first(metric, case, attribution, **settings):
+    """The headline of a metric, (n,)."""
+    return next(iter(metric(case, attribution=attribution, **settings).values()))
+
+
+@pytest.mark.parametrize(
+    "metric", [pointing_game, relevance_mass, relevance_rank, localisation_auc]
+)
+def test_the_robust_models_maps_lie_on_the_bar_and_the_controls_do_not_see_models(cases, metric):
+    standard, robust = (first(metric, cases[name], "gradient") for name in ("standard", "pgd_at"))
+    random = metric(cases["pgd_at"], attribution="random")
+    chance = random["chance"].mean().item() if "chance" in random else 0.5
+    assert standard.mean() < chance < robust.mean() - 0.3
+    found = next(iter(random.values()))
+    assert found.mean().item() == pytest.approx(chance, abs=4 * error(found) + 0.01)
+    edges = [first(metric, cases[name], "sobel") for name in ("standard", "pgd_at")]
+    assert torch.equal(*edges)
+
+
+def test_sobels_map_is_the_upper_bound_of_edge_agreement(cases):
+    agree = {
+        name: first(edge_agreement, cases["pgd_at"], name).nanmean().item()
+        for name in ("sobel", "gradient", "blurred_gradient", "random")
+    }
+    assert agree["sobel"] == pytest.approx(1)
+    assert agree["random"] == pytest.approx(0, abs=0.02)
+    assert max(agree["gradient"], agree["blurred_gradient"]) < 0.95
+
+
+@pytest.mark.parametrize("metric", [pixel_flipping, road])
+def test_random_maps_gain_nothing_and_gradients_do(cases, metric):
+    for case in cases.values():
+        blind, known = (first(metric, case, name) for name in ("random", "gradient"))
+        assert abs(blind.mean().item()) < 4 * error(blind)
+        assert known.mean() > 4 * error(known)
+        # blurring adds no information, so that what it gains or costs is to be read beside the map's own
+        smooth = first(metric, case, "blurred_gradient")
+        assert not torch.equal(smooth, known)
+
+
+def error(scores):
+    """Standard error of the mean."""
+    return scores.std().item() / len(scores) ** 0.5
+
+
+def nearest_template(case):
+    """Real retraining that costs nothing: least squares on the pixels."""
+
+    def one(job: Refit):
+        train, test = (
+            torch.cat([x.flatten(1).double(), torch.ones(len(x), 1).double()], 1)
+            for x in (job.train_images, job.test_images)
+        )
+        onehot = torch.nn.functional.one_hot(case.train_y).double()
+        weights = torch.linalg.solve(train.T @ train + torch.eye(train.shape[1]), train.T @ onehot)
+        return ((test @ weights).argmax(1) == case.y).float()
+
+    return replace(case, refit=lambda jobs: torch.stack([one(job) for job in jobs]))
+
+
+def test_diff_roar_of_random_maps_is_zero_and_of_edges_is_not(cases):
+    """The fit by pixels reads the stripes, which show between the edges: keeping the edges alone costs accuracy."""
+    scores = diff_roar(
+        nearest_template(cases["pgd_at"]), attribution="random", retrains=1,
+        controls=("random", "edge", "blurred"),
+    )  # fmt: skip
+    for name in ("score", "random_score", "blurred_score"):
+        assert abs(scores[name][0].mean().item()) < 4 * error(scores[name][0])
+    assert scores["edge_score"][0].mean() < -4 * error(scores["edge_score"][0])

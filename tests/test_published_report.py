@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark.records import COLUMNS
-from benchmark.report.published import lines, markdown, terminal
+from benchmark.report.formats.grids import grid_latex, grid_markdown, grid_terminal
+from benchmark.report.published import grids, lines
 from benchmark.report.read import Run, tidy
 
 MODEL = "robustbench:cifar10/Linf/Wong2020Fast?dir=weights"
@@ -59,16 +60,16 @@ def test_only_the_same_measure_under_the_same_threat_is_compared() -> None:
     assert found == [("clean", 83.34, 83.4), ("AutoAttack, Linf 8/255", 43.21, 43.1)]
 
 
-def test_both_formats_show_it() -> None:
-    run = Run(RECORDS)
+def test_every_format_shows_it() -> None:
+    (grid,) = grids(Run(RECORDS))
+    line = "| Wong2020Fast (pretrained) | clean | 83.34 | 83.40 (81.40 to 85.40) | 1000 |"
+    assert line in grid_markdown(grid)
     assert (
-        "| Wong2020Fast (pretrained) | clean | 83.34 | 83.40 (81.40 to 85.40) | 1000 |"
-        in markdown(run)
+        "Wong2020Fast (pretrained) & clean & 83.34 & 83.40 (81.40 to 85.40) & 1000"
+        in grid_latex(grid)
     )
-    assert len(terminal(run)) == 3
+    assert len(grid_terminal(grid)) == 3
 
 
 def test_without_such_models_nothing_is_shown() -> None:
-    run = Run(RECORDS[RECORDS["model"].str.startswith("file:")])
-    assert markdown(run) == ""
-    assert terminal(run) == []
+    assert grids(Run(RECORDS[RECORDS["model"].str.startswith("file:")])) == []

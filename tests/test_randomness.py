@@ -52,6 +52,19 @@ def test_uniform_is_splitmix64_started_by_id_and_seed(seed: int) -> None:
         assert row == [((bits >> 41) + 0.5) / 2**23 for bits in splitmix64(start, 4)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_normal_is_box_and_mullers_of_both_halves_of_each_word(count: int) -> None:
+    got = Draws(9, IDS).normal(count)
+    for row, i in zip(got.tolist(), IDS.tolist(), strict=True):
+        start = finalise((i * 0x9E3779B97F4A7C15 + finalise(9)) & ((1 << 64) - 1))
+        expected = []
+        for bits in splitmix64(start, (count + 1) // 2):
+            radius = math.sqrt(-2 * math.log(((bits >> 32) + 0.5) / 2**32))
+            angle = 2 * math.pi * (bits % 2**32) / 2**32
+            expected += [radius * math.cos(angle), radius * math.sin(angle)]
+        assert row == pytest.approx(expected[:count], rel=1e-6, abs=1e-9)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_samples_numbers_do_not_depend_on_its_batch(kind: Callable[[Draws], Tensor]) -> None:
     together = kind(Draws(5, IDS))
@@ -74,7 +87,15 @@ def test_indexing_gives_the_same_stream_for_some_of_the_samples(index: Tensor | 
 
 def test_asking_for_more_numbers_keeps_the_first_ones() -> None:
     draws = Draws(5, IDS)
-    assert torch.equal(draws.uniform(100)[:, :7], draws.uniform(7))
+    for kind in (draws.uniform, draws.normal):
+        assert torch.equal(kind(100)[:, :7], kind(7))
+        assert kind(0).shape == (6, 0)
+        assert kind().shape == (6,)
+
+
+def test_no_samples_have_no_numbers() -> None:
+    nobody = Draws(5, IDS[:0])
+    assert nobody.uniform(2, 3).shape == nobody.normal(2, 3).shape == (0, 2, 3)
 
 
 def test_the_shape_only_folds_the_numbers() -> None:
@@ -113,6 +134,11 @@ def test_forks_and_neighbours_are_uncorrelated(purpose: str | int) -> None:
         (u[:, 0], forked),
         (u[:, 0], Draws(1, torch.arange(n)).uniform(1)[:, 0]),  # neighbouring seeds
     ]
+    z, others = draws.normal(4), draws.fork(purpose).normal(1)[:, 0]
+    for values in (z, z.square(), z.abs().log()):  # pairs share a radius and an angle
+        pairs += [(values[:, 0], values[:, k]) for k in (1, 2, 3)]
+        pairs.append((values[:-1, 0], values[1:, 0]))
+    pairs.append((z[:, 0], others))
     for a, b in pairs:
         r = torch.corrcoef(torch.stack([a, b]).double())[0, 1].item()
         assert abs(r) < 4 / math.sqrt(n)
@@ -134,13 +160,16 @@ def test_uniform_excludes_both_ends() -> None:
     assert u.log().isfinite().all()
 
 
-@pytest.mark.parametrize(("bits", "value"), [(0, 0.5 / 2**23), (-1, 1 - 0.5 / 2**23)])
+@pytest.mark.parametrize(
+    ("bits", "value", "radius"),
+    [(0, 0.5 / 2**23, math.sqrt(66 * math.log(2))), (-1, 1 - 0.5 / 2**23, 2**-16)],
+)
 def test_the_extreme_bit_patterns_stay_inside(
-    bits: int, value: float, monkeypatch: pytest.MonkeyPatch
+    bits: int, value: float, radius: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Draws, "_bits", lambda self, count: torch.full((1, count), bits))
     assert Draws(0, torch.arange(1)).uniform(1).item() == value
-    assert Draws(0, torch.arange(1)).normal(4).isfinite().all()
+    assert Draws(0, torch.arange(1)).normal(2).norm().item() == pytest.approx(radius)
 
 
 @pytest.mark.parametrize("along", ["samples", "stream"])
@@ -153,6 +182,15 @@ def test_normal_is_normal(along: str) -> None:
     assert z.var() == pytest.approx(1, abs=4 * math.sqrt(2) * se)
     assert stats.skew(z) == pytest.approx(0, abs=4 * math.sqrt(6) * se)
     assert stats.kurtosis(z) == pytest.approx(0, abs=4 * math.sqrt(24) * se)
+
+
+def test_the_tails_of_normal_are_normal() -> None:
+    """Of 6 million numbers, the counts beyond 3, 4 and 5 standard deviations."""
+    z = Draws(4, torch.arange(600)).normal(10_000).abs()
+    for limit in (3, 4, 5):
+        expected = z.numel() * 2 * stats.norm.sf(limit)
+        assert int((z > limit).sum()) == pytest.approx(expected, abs=4 * math.sqrt(expected))
+    assert z.max() < 6.8
 
 
 def test_the_global_generator_is_neither_read_nor_moved() -> None:

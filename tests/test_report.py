@@ -19,7 +19,9 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from benchmark.records import Record
-from benchmark.report.cells import Cell, Column, cell, with_best
+from benchmark.report.best import with_best
+from benchmark.report.cells import Cell, Column, cell
+from benchmark.report.chosen import EVERYTHING
 from benchmark.report.formats.latex import latex, latex_document
 from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
@@ -31,7 +33,7 @@ from benchmark.report.panels import plain
 from benchmark.report.plots.accuracy_over_eps import accuracy_over_eps
 from benchmark.report.plots.fidelity_curves import fidelity_curves
 from benchmark.report.plots.gallery import gallery
-from benchmark.report.plots.tradeoff import pareto, tradeoff
+from benchmark.report.plots.tradeoff import tradeoff
 from benchmark.report.pooling import limits
 from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
@@ -39,6 +41,7 @@ from benchmark.report.readme import with_table
 from benchmark.report.series import named, threat
 from benchmark.report.style import styled
 from benchmark.report.table import Table, main_table
+from benchmark.report.table import table as table_of
 from benchmark.report.write import plots, terminal, write
 
 TRAINERS = [
@@ -204,8 +207,8 @@ def records() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def table(records: pd.DataFrame) -> Table:
-    """The main table of these records."""
-    return main_table(tidy(records))
+    """The table of all these records."""
+    return table_of(Run(tidy(records)), "all", EVERYTHING)
 
 
 @pytest.fixture(scope="session")
@@ -391,7 +394,9 @@ def test_a_seed_that_failed_is_told_beside_the_mean() -> None:
 def test_families_and_threats_head_the_columns(table: Table) -> None:
     families = [column.family for column in table.columns]
     assert list(dict.fromkeys(families)) == ["robustness", "fidelity", "manifold", "sharpness"]
-    assert r"\multicolumn{2}{c}{$\ell_\infty$ 0.05}" in latex(table)
+    text = latex(table)
+    assert r"\multicolumn{2}{c}{$\ell_\infty$ 0.05}" in text
+    assert r"\multicolumn{4}{c}{$\ell_\infty$ 0.1}" in text, "PGD and AutoAttack share a heading"
     assert "PGD-20 ↑<br>Linf 0.05" in markdown(table)
 
 
@@ -455,14 +460,18 @@ def test_write_writes_every_format_and_the_same_bytes_again(
         "accuracy-over-eps-digits",
         "gallery-digits-gradient",
     }
-    tables = {"table-digits.tex", "table-digits-standalone.tex", "table-digits.csv", "report.md"}
-    assert set(written) == tables | {f"{plot}.{kind}" for plot in plots for kind in ("pdf", "png")}
+    names = ["table", "table-robustness", "table-alignment", "table-sharpness"]
+    endings = [".tex", "-standalone.tex", ".csv", ".json"]
+    tables = {f"{name}-digits{ending}" for name in names for ending in endings}
+    assert set(written) == tables | {"report.md", "index.html"} | {
+        f"{plot}.{kind}" for plot in plots for kind in ("pdf", "png")
+    }
     assert {path.name: path.read_bytes() for path in write(folder)} == written
     assert {path.name for path in (folder / "report").iterdir()} == set(written)
     page = written["report.md"].decode()
     assert r"# Report: a\|b" in page
     assert "(tradeoff-digits.png)" in page
-    assert page.count("1078 training and 300 test images; 2 of 5 batches &lt;only&gt;") == 2
+    assert page.count("1078 training and 300 test images; 2 of 5 batches &lt;only&gt;") == 5
     assert "- commit: c1\n- versions: torch 2\n" in page
     assert b"2 of 5 batches \\ensuremath{<}only" in written["table-digits.tex"]
     assert not any(str(folder).encode() in content for content in written.values())
@@ -584,11 +593,6 @@ def test_names_find_their_points_or_go_to_a_legend(records: pd.DataFrame) -> Non
     assert len(figure.legends[0].get_texts()) == 20
 
 
-def test_pareto_front_holds_what_nothing_beats() -> None:
-    front = pareto(pd.DataFrame({"x": [1, 2, 3, 3, 2], "y": [5, 4, 1, 0, 2]}))
-    assert list(zip(front["x"], front["y"], strict=True)) == [(1, 5), (2, 4), (3, 1)]
-
-
 def test_runs_without_data_have_no_plots(records: pd.DataFrame) -> None:
     nothing = tidy(records.assign(value=math.nan, low=math.nan, high=math.nan))
     for run in (Run(tidy(records.iloc[:0])), Run(nothing)):
@@ -601,7 +605,7 @@ def test_runs_without_data_have_no_plots(records: pd.DataFrame) -> None:
 
 def test_an_empty_run_is_reported_as_such(records: pd.DataFrame, tmp_path: Path) -> None:
     records.iloc[:0].to_parquet(tmp_path / "records.parquet")
-    assert [path.name for path in write(tmp_path)] == ["report.md"]
+    assert {path.name for path in write(tmp_path)} == {"report.md", "index.html"}
     assert len(terminal(tmp_path)) == 1
 
 

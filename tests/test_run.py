@@ -1,20 +1,17 @@
 """The one loop: it finishes, repeats, survives a kill, keeps failures as rows, and notices damage."""
 
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
 from benchmark import manifest, suite
-from benchmark.executors import Job, execute
 from benchmark.place import Place
 from benchmark.plan import plan
 from benchmark.run import run
@@ -144,9 +141,10 @@ def files(folder):
     )
 
 
-def test_workers_do_not_change_a_byte(finished, tmp_path):
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_do_not_change_a_byte(finished, tmp_path, workers):
     made, folder, _ = finished
-    done(made, tmp_path, workers=2)
+    done(made, tmp_path, workers)
     for name in ("records.csv", "verdicts.parquet"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -461,27 +459,6 @@ def test_damage_is_told_and_the_rest_is_reported(toml, tmp_path, kind):
     assert (tmp_path / "records.csv").is_file()
     path.unlink()
     assert done(plan(base), tmp_path)[0].status(strict=False) == 0
-
-
-def test_a_worker_that_dies_costs_its_own_job_only():
-    jobs = [
-        Job("a", "a", os._exit, (3,)),
-        Job("b", "b", time.sleep, (0,), ("a",)),
-        Job("c", "c", time.sleep, (0,)),
-    ]
-    outcomes = {outcome.job.name: outcome.error for outcome in execute([*jobs], 2)}
-    assert "its worker process died" in str(outcomes["a"])
-    assert "its model failed" in str(outcomes["b"])
-    assert set(outcomes) == {"a", "b", "c"}
-
-
-def test_jobs_wait_for_what_they_need(tmp_path):
-    mark = tmp_path / "made"
-    jobs = [
-        Job("read", "", Path.read_bytes, (mark,), ("make",)),  # type: ignore[arg-type]
-        Job("make", "", Path.touch, (mark,)),
-    ]
-    assert [o.job.name for o in execute(jobs, 2) if not o.error] == ["make", "read"]
 
 
 def test_the_store_of_a_run_holds_no_code(finished):

@@ -86,6 +86,7 @@ def test_the_scale_of_a_map_does_not_matter(name: str, scale: float) -> None:
 def test_a_zero_map_counts_as_constant(name: str) -> None:
     got = MEASURES[name](torch.stack([torch.zeros(6, 7), torch.full((6, 7), 3.0)]))
     assert got.tolist() == pytest.approx([EQUAL[name]] * 2, abs=1e-6, nan_ok=True)
+    assert not (got < 0).any()
 
 
 def test_gini_of_a_single_pixel() -> None:
@@ -177,7 +178,7 @@ def test_a_metric_measures_the_map_it_is_asked_for(
             torch.testing.assert_close(got[metric.__name__], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["effective_complexity", "topk_mass", "morans_i", "gini"])
+@pytest.mark.parametrize("name", MEASURES)
 def test_a_map_that_is_not_a_number_has_no_score(name: str) -> None:
     broken = MAPS[:2].clone()
     broken[0, 2, 3] = torch.nan

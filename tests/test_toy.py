@@ -90,5 +90,5 @@ def test_the_command_prints_the_table_and_writes_the_figure(
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert head.startswith("| training | seed 3 | seed 4 | mean | paper | band |")
     assert [row.split(" | ")[4] for row in rows] == ["36°", "15°", "2°"]
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"toy.pdf", "toy.png"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"toy.md", "toy.pdf", "toy.png"}
     assert (tmp_path / "new/toy.pdf").read_bytes().startswith(b"%PDF")

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark import ledger, suite, verify
+from benchmark.agenda import _attacks
 from benchmark.examples import KIND
 from benchmark.place import Place, dataset
 from benchmark.plan import DataSpec, Part, plan
-from benchmark.run import _attacks, run
+from benchmark.run import run
 from benchmark.store import Store, StoreError
 from benchmark.training import untrained
 from benchmark.verify import Checked, outcome

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from benchmark.commands._shared import cores, device_named, err, named_suite, planned_as, stem
+from benchmark.commands._shared import device_named, err, named_suite, planned_as, stem
 from benchmark.commands.report import report
-from benchmark.errors import Interrupted
 from benchmark.options import (
+    Address,
     Data,
     Dataset,
     Device,
+    Executor,
     Limit,
     Metrics,
     Models,
     Out,
+    Quiet,
+    Refresh,
+    Results,
     Scale,
     Seeds,
     Split,
@@ -35,42 +39,82 @@ def run(
     dataset: Dataset = None, model: Models = None, trainer: Trainers = None, metric: Metrics = None,
     seeds: Seeds = None, limit: Limit = None, split: Split = None, scale: Scale = None,
     device: Device = "auto",
-    workers: Workers = None, folder: Out = None, data: Data = None,
+    workers: Workers = None, executor: Executor = "processes", address: Address = None,
+    folder: Out = None, store: Results = None, data: Data = None, refresh: Refresh = None, quiet: Quiet = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a preflight check fails.")] = False,
 ) -> None:  # fmt: skip
     """Train, measure and report. The same command again continues, or finds that all is done."""
-    from benchmark.place import Place
-    from benchmark.progress import display
-    from benchmark.run import run as execute
+    from benchmark.interrupts import stoppable
+    from benchmark.journal import Journal
 
-    planned = planned_as(suite, dataset, model, trainer, metric, seeds, limit, split, scale)
-    own = named_suite(suite).dataset == planned.data.name
+    journal, words = Journal(err, quiet), ["bench", *sys.argv[1:]]
+    again = shlex.join(_without_refresh(words))
+    stopped = f"interrupted; continue with the same command: {again}"
+    with journal.following(), stoppable(stopped):
+        from benchmark.executors import chosen
+        from benchmark.place import Place
+        from benchmark.shared import agreed
+
+        planned = planned_as(suite, dataset, model, trainer, metric, seeds, limit, split, scale)
+        usual = _folder(planned, named_suite(suite).dataset, split)
+        out = folder or usual
+        # a cluster's GPUs may all be in other machines than this one
+        elsewhere = (executor, device) == ("ray", "cuda")
+        named = device if elsewhere else device_named(device)
+        place = Place(out, data, named, agreed(out, store))
+        execute, count = chosen(executor, address=address, workers=workers, device=place.device)
+        status = _carried_out(planned, place, count, execute, journal, words, refresh or (), strict)
+    raise typer.Exit(status)
+
+
+def _folder(planned: Any, dataset: str, split: str | None) -> Path:
+    """Where a run goes that is not told where."""
+    own = dataset == planned.data.name
     name = planned.suite.name if own else f"{planned.suite.name}-{stem(planned.data.name)}"
-    if split == "validation":
-        name += "-validation"
-    place = Place(folder or Path("results") / name, data, device_named(device))
-    workers = workers or (cores() if place.device == "cpu" else 1)
-    words = shlex.join(["bench", *sys.argv[1:]])
-    try:
-        with display(err, workers) as shown:
-            result = execute(planned, place, workers, begin=shown.begin, words=words)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; continue with the same command: {words}") from None
-    report(place.folder)
+    return Path("results") / (f"{name}-validation" if split == "validation" else name)
+
+
+def _carried_out(
+    planned: Any, place: Any, workers: int, execute: Any, journal: Any, words: list[str],
+    refresh: Sequence[str], strict: bool,
+) -> int:  # fmt: skip
+    """Run, report, and tell how it went; the exit status."""
+    from benchmark.progress import display
+    from benchmark.run import run as carry_out
+
+    command = shlex.join(words)
+    with display(journal, place.folder, planned, workers, command) as shown:
+        result = carry_out(
+            planned, place, workers, execute=execute, begin=shown.begin, words=command,
+            again=refresh, tell=journal.say,
+        )  # fmt: skip
+    report(place.folder, quiet=journal.quiet)
     for title, reason in result.failed:
-        err.print(
-            f"[red]failed[/] {escape(title)}: {escape(reason)}", highlight=False, soft_wrap=True
-        )
+        journal.warn("failed", f"{title}: {reason}")
     for line in result.damaged:
-        err.print(f"[red]damaged[/] {escape(line)}", highlight=False)
+        journal.warn("damaged", line)
     for level, line in result.unfit:
-        colour = {"WARN": "yellow", "FAIL": "red"}[level]
-        err.print(f"[{colour}]preflight {level}[/] {escape(line)}", highlight=False, soft_wrap=True)
+        journal.warn(f"preflight {level}", line, {"WARN": "yellow", "FAIL": "red"}[level])
     if result.dropped:
-        err.print(
+        journal.say(
             f"{result.dropped} cells of earlier commands (other images, recipe or code) left the tables; "
             "their results stay in the store."
         )
+    journal.close(_summary(result, place.folder))
+    return int(result.status(strict))
+
+
+def _summary(result: Any, folder: Path) -> str:
     if not result.computed and not result.failed:
-        err.print("Nothing to do: every cell of this plan was done before.")
-    raise typer.Exit(result.status(strict))
+        return f"Nothing to do: every cell of this plan was done before. See {folder / 'report'}"
+    return f"{result.computed} jobs done, {len(result.failed)} failed. See {folder / 'report'}"
+
+
+def _without_refresh(words: list[str]) -> list[str]:
+    """The command that continues: what is still to be computed again is known in the folder."""
+    kept, skipped = [], False
+    for word in words:
+        if not skipped and word != "--refresh" and not word.startswith("--refresh="):
+            kept.append(word)
+        skipped = word == "--refresh" and not skipped
+    return kept

@@ -3,36 +3,70 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
-from rich.markup import escape
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
 
 from benchmark.commands._shared import out
 from benchmark.options import Folder, Json
 
+if TYPE_CHECKING:
+    from benchmark.status import Status
 
-def status(folder: Folder, as_json: Json = False) -> None:
-    """Tell how many cells of a run are done, failed or waiting."""
-    from benchmark import ledger
-    from benchmark.store import Store, StoreError
 
-    book = ledger.read(folder)
-    if book is None:
-        raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
-    states = [book.state(Store(folder), entry) for entry in book.entries]
-    counts = {state: states.count(state) for state in ("done", "failed", "waiting")}
-    reasons = {
-        f"{e.label} {e.threat} of {e.trainer}, seed {e.seed}".replace("  ", " "): book.failures[
-            e.key
-        ]
-        for e, state in zip(book.entries, states, strict=True)
-        if state == "failed"
-    }
-    if as_json:
-        print(json.dumps({"suite": book.suite, **counts, "reasons": reasons}, indent=1))
-        return
-    out.print(
-        f"suite {book.suite}: " + ", ".join(f"{n} {state}" for state, n in counts.items()),
-        highlight=False,
+def status(
+    folder: Folder,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until the run ends.")] = False,
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, help="Seconds between two looks of --watch.")
+    ] = 2.0,
+) -> None:
+    """Tell how many cells of a run are done, running, failed or waiting, and how long the rest will take."""
+    from benchmark.interrupts import stoppable
+    from benchmark.status import status as look
+
+    def looks() -> Iterator[Status]:
+        while True:
+            found = look(folder)
+            yield found
+            if not (watch and found.run):
+                return
+            time.sleep(every)
+
+    with stoppable("stopped watching; the run goes on"):
+        if as_json:
+            for found in looks():
+                print(json.dumps(found.as_json(), indent=None if watch else 1), flush=True)
+        elif watch and out.is_terminal:
+            with Live(console=out, auto_refresh=False) as live:
+                for found in looks():
+                    live.update(Group(*_lines(found)), refresh=True)
+        else:
+            for found in looks():
+                for line in _lines(found):
+                    out.print(line, highlight=False, soft_wrap=True)
+
+
+def _lines(found: Status) -> Iterator[Text]:
+    from benchmark.expected import in_words
+
+    counts = ", ".join(f"{number} {state}" for state, number in found.cells.items())
+    yield Text(
+        f"suite {found.suite}: {counts}; {found.models[0]} of {found.models[1]} models trained"
     )
-    for title, reason in reasons.items():
-        out.print(f"failed {escape(title)}: {escape(reason)}", highlight=False)
+    for note in found.jobs:
+        epochs = f", epoch {note.epoch}/{note.epochs}" if note.epochs else ""
+        yield Text(f"running {note.title} ({in_words(note.elapsed)}{epochs})", "cyan")
+    for title, reason in found.reasons.items():
+        yield Text.assemble(("failed", "red"), f" {title}: {reason}")
+    left = f"{found.left} left on {found.workers} worker(s)"
+    if found.run:
+        yield Text(f"{left}; {found.run}")
+    elif found.cells["waiting"] or found.cells["failed"]:
+        yield Text(f"no run is in progress; {left}; continue with: {found.command}")

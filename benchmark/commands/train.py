@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.commands._shared import device_named, err, stem
-from benchmark.errors import Interrupted
-from benchmark.options import Data, Device, RecipeChanges, Settings, pairs
+from benchmark.options import Data, Device, Quiet, RecipeChanges, Settings, pairs
 
 
 def train(
@@ -27,29 +26,30 @@ def train(
     file: Annotated[Path | None, typer.Option("--out", "-o", help="A .safetensors file.")] = None,
     device: Device = "auto",
     data: Data = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train one model and keep its weights as safetensors; prints the line that names it in a suite.
 
     The same command continues a training that was killed, from the file FILE.unfinished beside its target.
     """
-    from benchmark.executors import prepare
-    from benchmark.plan import plan as make
-    from benchmark.progress import epoch_lines
-    from benchmark.suite import Entry, Suite
-    from benchmark.training import train_to_file
+    from benchmark.interrupts import stoppable
 
-    changes = pairs(recipe, "--recipe") | ({"epochs": epochs} if epochs else {})
-    entry = Entry(name=trainer, recipe=changes, **pairs(settings, "--set"))
-    suite = Suite(
-        name="train", dataset=dataset, seeds=[seed], threat=threat, trainer=[entry],
-        metric=[Entry(name="clean_accuracy")], file="bench train",
-    )  # fmt: skip
-    training = make(suite).trainings[0]
-    target = file or Path(f"{stem(trainer)}-{stem(dataset)}-seed{seed}.safetensors")
-    prepare()
-    try:
-        with epoch_lines(err, training) as line:
+    with stoppable("interrupted; the same command continues"):
+        from benchmark.executors import prepare
+        from benchmark.plan import plan as make
+        from benchmark.progress import epoch_lines
+        from benchmark.suite import Entry, Suite
+        from benchmark.training import train_to_file
+
+        changes = pairs(recipe, "--recipe") | ({"epochs": epochs} if epochs else {})
+        entry = Entry(name=trainer, recipe=changes, **pairs(settings, "--set"))
+        suite = Suite(
+            name="train", dataset=dataset, seeds=[seed], threat=threat, trainer=[entry],
+            metric=[Entry(name="clean_accuracy")], file="bench train",
+        )  # fmt: skip
+        training = make(suite).trainings[0]
+        target = file or Path(f"{stem(trainer)}-{stem(dataset)}-seed{seed}.safetensors")
+        prepare()
+        with epoch_lines(err, training, quiet) as line:
             spec = train_to_file(training, target, data, device_named(device), line)
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; the same command continues") from None
     print(spec)

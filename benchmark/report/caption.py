@@ -6,15 +6,28 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from benchmark.paired import FLIPPED, MCNEMAR, NETWORKS
+from benchmark.report.best import INTERVAL
 from benchmark.report.cells import Cell, Column
 from benchmark.report.names import PRETRAINED
-from benchmark.report.pooling import ENOUGH_SEEDS, limits
+from benchmark.report.pooling import limits
+from benchmark.statistics import ENOUGH_SEEDS
+
+_TESTS = {
+    MCNEMAR: "exact McNemar tests of 0/1 scores",
+    FLIPPED: "permutation tests by sign flips, seeds averaged",
+    NETWORKS: "t tests with the spread of networks",
+}
 
 
 def caption(
-    records: pd.DataFrame, columns: Sequence[Column], cells: Sequence[Cell], data: str = ""
+    records: pd.DataFrame,
+    columns: Sequence[Column],
+    cells: Sequence[Cell],
+    data: str = "",
+    refits: bool = False,
 ) -> str:
-    """Sentences that fit these cells; `data` says which images were used."""
+    """Sentences that fit these cells; `data` says which images were used, `refits` whether a measure has several."""
     known = [c for c in cells if c.seeds]
     used = f"Data: {data}." if data else ""
     if not known:
@@ -27,7 +40,7 @@ def caption(
         f"Mean over {_span(seeds, 'seed')} and {_span([c.n for c in known if c.n], 'image')}.",
         _interval(seeds),
         "Measures that retrain several times have the spread of these refits in it too."
-        if any(column.family == "fidelity" for column in columns)
+        if refits
         else "",
         "Where the range of a measure ends nearer than its ±, so does the interval."
         if any(_cut(c, column) for c, column in _pairs(cells, columns))
@@ -36,12 +49,26 @@ def caption(
         "Training: operations of a step, relative to standard training."
         if any(column.family == "cost" for column in columns)
         else "",
-        "Arrows point to the better direction; bold: the best of a column and all that is not clearly worse (whose "
-        "interval holds the best's mean), unless that is every row."
-        if any(column.direction for column in columns)
-        else "",
+        "Arrows point to the better direction." if any(column.arrow for column in columns) else "",
+        _bold(cells) if any(c.best for c in cells) else "",
     ]
     return " ".join(part for part in parts if part)
+
+
+def _bold(cells: Sequence[Cell]) -> str:
+    """What bold means: which tests decided, and where there was none."""
+    ways = {c.compared for c in cells if c.compared}
+    tests = [text for test, text in _TESTS.items() if test in ways]
+    if not tests:
+        clearly = " (whose interval holds the best's mean)" if ways else ""
+        worse = f"clearly worse{clearly}" if ways else "worse"
+        return f"Bold: the best of a column and all that is not {worse}, unless that is every row."
+    return (
+        "Bold: the best of a column and all that is not significantly worse on the same images (p < 0.05 after Holm's "
+        f"correction over the column; {', '.join(tests)}), unless that is every row."
+        + " Without scores of single images: all whose interval holds the best's mean."
+        * (INTERVAL in ways)
+    )
 
 
 def _interval(seeds: Sequence[int]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ class Column:
     """The format of every number of the column (".1f")."""
     scope: str = "unbounded"
     """The measure's range as its card says it ("0..1"); intervals keep to it."""
+    metric: str = ""
+    params: str = ""
+    """The metric's settings that differ from its defaults, as JSON."""
 
     @property
     def arrow(self) -> str:
@@ -56,7 +60,11 @@ class Cell:
     reach: str = ""
     """The distance to the farther end of the interval as text, so that mean ± reach never says too little."""
     best: bool = False
-    """Whether it is the best of its column, or not clearly worse."""
+    """Whether it is the best of its column, or not significantly worse."""
+    p: float = np.nan
+    """Of the difference from the best of the column, after Holm's correction; NaN where there is no test of it."""
+    compared: str = ""
+    """How it was compared with the best: the test, or "interval"; empty for the best and where there is no error."""
     reason: str = ""
     """Why there is no value, or not of all seeds."""
     mark: str = ""
@@ -66,7 +74,7 @@ class Cell:
 ABSENT = Cell(np.nan, np.nan, np.nan, 0, 0, reason="not part of this run")
 
 
-def cell(row: pd.Series, column: Column) -> Cell:
+def cell(row: Mapping[Any, Any], column: Column) -> Cell:
     """The cell of one pooled row."""
     made = Cell(
         *(row["value"], row["low"], row["high"], int(row["n"]), int(row["seeds"])),
@@ -96,19 +104,3 @@ def number_format(values: pd.Series, reaches: pd.Series) -> tuple[float, str]:
 
 def _magnitude(value: float) -> int:
     return int(np.floor(np.log10(value)))
-
-
-def with_best(cells: Sequence[Cell], column: Column) -> list[Cell]:
-    """The best of a column flagged, with all that is not clearly worse; none where that is every row.
-
-    Not clearly worse: the interval holds the best's mean, or both read the same. This is no test of the difference,
-    which the images that the rows share would make sharper.
-    """
-    known = [c for c in cells if not np.isnan(c.mean)]
-    if len(known) < 2 or not column.direction:
-        return list(cells)
-    best = (max if column.direction == "higher" else min)(known, key=lambda c: c.mean)
-    flags = [c.low <= best.mean <= c.high or c.shown == best.shown for c in cells]
-    if sum(flags) == len(known):
-        return list(cells)
-    return [replace(c, best=flag) for c, flag in zip(cells, flags, strict=True)]

@@ -48,7 +48,7 @@ def _table(dataset: str, trainings: pd.DataFrame) -> Table:
         for key, name in row_names(trainings).items()
     )  # fmt: skip
     notes = (("†", DAGGER),) if daggers.any() else ()
-    return Table(dataset, f"Cost of training on {dataset}", _CAPTION, columns, rows, notes)
+    return Table(dataset, f"Cost of training on {dataset}", _CAPTION, columns, rows, notes, "cost")
 
 
 def _column(name: str, heading: str, direction: str, values: pd.Series) -> Column:

@@ -9,23 +9,24 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
-from rich import box
-from rich.console import RenderableType
-from rich.table import Table as Grid
-from rich.text import Text
 
 from benchmark.gradient_masking import LEVELS, Level, Share, verdict, worst
-from benchmark.report.formats.markdown import escape
+from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign, row_names
 from benchmark.report.read import Run
 
 _LEVEL_OF: dict[float, Level] = {1.0: "PASS", 0.5: "WARN", 0.0: "FAIL"}
-_STYLE = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
+_STRONG = {"WARN": "yellow", "FAIL": "bold red"}
 _MODEL = ["model", "trainer"]
+_OVERRATED = 0.1
+"""How far AutoAttack may stay below PGD at the same threat; between honest models it is a few points."""
 
 
 class Line(NamedTuple):
-    """One finding on one model of one seed; `check` is "masking" or a check of preflight, a passed one has no code."""
+    """One finding on one model of one seed; a passed one has no code.
+
+    `check` is "masking" (the metric), "attacks" (AutoAttack beside PGD) or a check of preflight.
+    """
 
     model: str
     trainer: str
@@ -53,7 +54,7 @@ def lines(records: pd.DataFrame) -> list[Line]:
     masked = records[(records["metric"] == "masking") & records["at"].isna()]
     for _, cell in masked.groupby([*_MODEL, "seed", "threat", "params"], sort=False):
         found += _masking(cell)
-    return found
+    return [*found, *_overrated(records)]
 
 
 def health(records: pd.DataFrame) -> list[Health]:
@@ -66,36 +67,19 @@ def health(records: pd.DataFrame) -> list[Health]:
     ]
 
 
-def markdown(run: Run) -> str:
-    """A pipe table for each data set."""
-    return "\n\n".join(
-        "\n".join(
-            [
-                f"## Health on {escape(name)}\n",
-                "| | Preflight | Masking | Reasons |",
-                "| :-- | :-- | :-- | :-- |",
-                *(_pipes(row) for row in rows),
-                f"\n{CAPTION}",
-            ]
+def grids(run: Run) -> list[Grid]:
+    """A table for each data set on which something was looked at."""
+    return [
+        Grid(
+            "health", name, f"Health on {name}", ("", "Preflight", "Masking", "Reasons"),
+            tuple(
+                (row.name, row.preflight or "–", row.masking or "–", "\n".join(row.reasons))
+                for row in rows
+            ),
+            CAPTION, strong=_STRONG,
         )
         for name, rows in _by_dataset(run)
-    )
-
-
-def terminal(run: Run) -> list[RenderableType]:
-    """The same for rich's console: Text objects throughout, a name is never read as markup."""
-    parts: list[RenderableType] = []
-    for name, rows in _by_dataset(run):
-        grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-        for heading in ("", "Preflight", "Masking", "Reasons"):
-            grid.add_column(heading)
-        for row in rows:
-            levels = [
-                Text(level or "–", _STYLE.get(level, "")) for level in (row.preflight, row.masking)
-            ]
-            grid.add_row(Text(row.name), *levels, Text("\n".join(row.reasons)))
-        parts += [Text(f"Health on {name}", style="bold"), grid, Text(CAPTION, style="dim")]
-    return parts
+    ]  # fmt: skip
 
 
 def tidy_csv(run: Run) -> dict[str, str]:
@@ -111,8 +95,8 @@ def tidy_csv(run: Run) -> dict[str, str]:
 
 CAPTION = (
     "The worst over seeds and threats. Preflight: is the model what the measures take it for? Masking: do attacks that "
-    "know less do better (metric masking)? – : not looked at. PASS: no sign, which proves nothing; WARN: look; "
-    "FAIL: do not believe the robust accuracies."
+    "know less do better (metric masking), does AutoAttack find 10 points more than PGD? – : not looked at. PASS: no "
+    "sign, which proves nothing; WARN: look; FAIL: do not believe the robust accuracies."
 )
 
 
@@ -146,9 +130,26 @@ def _masking(cell: pd.DataFrame) -> list[Line]:
     ] or [Line(*of, found.level, "", "")]
 
 
+def _overrated(records: pd.DataFrame) -> Iterator[Line]:
+    """Where AutoAttack finds far more than the strongest PGD of the same threat, in the mean over seeds."""
+    heads = records[records["headline"].astype(bool) & records["at"].isna()]
+    keys = [*_MODEL, "threat"]
+    pgd = heads[heads["metric"] == "pgd"].sort_values("value").drop_duplicates([*keys, "seed"])
+    strong = heads[heads["metric"] == "auto_attack"]
+    both = strong.merge(pgd, on=[*keys, "seed"], suffixes=("", "_pgd"))
+    for (model, trainer, threat), seeds in both.groupby(keys, sort=False):
+        said, found = seeds["value_pgd"].mean(), seeds["value"].mean()
+        if said - found >= _OVERRATED:
+            label = seeds["label_pgd"].iloc[0]
+            why = f"{label} says {said:.1%}, AutoAttack {found:.1%}: quote AutoAttack"
+            for seed in seeds["seed"]:
+                of = (str(model), str(trainer), int(seed), "attacks", str(threat))
+                yield Line(*of, "WARN", "pgd-overrates", why)
+
+
 def _row(name: str, found: list[Line]) -> Health:
-    masking = [line.level for line in found if line.check == "masking"]
-    others = [line.level for line in found if line.check != "masking"]
+    masking = [line.level for line in found if line.check in ("masking", "attacks")]
+    others = [line.level for line in found if line.check not in ("masking", "attacks")]
     return Health(
         name,
         worst(others) if others else "",
@@ -168,12 +169,3 @@ def _reasons(found: list[Line]) -> Iterator[str]:
             texts.setdefault(text, {})[line.seed] = None
     for text, own in texts.items():
         yield text if len(own) == len(seeds) else f"{text} (seed {', '.join(map(str, own))})"
-
-
-def _pipes(row: Health) -> str:
-    levels = [
-        f"**{level}**" if level in ("WARN", "FAIL") else level or "–"
-        for level in (row.preflight, row.masking)
-    ]
-    reasons = "<br>".join(escape(reason) for reason in row.reasons)
-    return f"| {escape(row.name)} | {' | '.join(levels)} | {reasons} |"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from benchmark.report.cells import Cell, Column
@@ -16,19 +17,24 @@ _HEADING = 11
 """Characters of a heading's line: as wide as "41.2 ± 12.7", so that headings do not widen columns."""
 
 
-def panels(table: Table, width: int, gap: int = 2, limit: int = 36) -> list[Panel]:
+def panels(table: Table, width: float, gap: float = 2, limit: int = 36) -> list[Panel]:
     """The columns in panels of at most `width` characters, row names (of at most `limit`) included."""
-    room = width - max([min(limit, len(name(table, i))) for i in range(len(table.rows))], default=0)
+    names = max([min(limit, len(name(table, i))) for i in range(len(table.rows))], default=0)
     wide = [column_width(table, i) + gap for i in range(len(table.columns))]
-    cut: list[Panel] = []
+    return cut(table, wide, width - names)
+
+
+def cut(table: Table, wide: Sequence[float], room: float) -> list[Panel]:
+    """The columns, so `wide` with the gaps beside them, in panels that fit a room."""
+    found: list[Panel] = []
     for family in _families(table):
         for part in _chunks(family, wide, room):
-            fits = cut and sum(wide[i] for i in (*cut[-1], *part)) <= room
+            fits = found and sum(wide[i] for i in (*found[-1], *part)) <= room
             if fits:
-                cut[-1].extend(part)
+                found[-1].extend(part)
             else:
-                cut.append(part)
-    return cut
+                found.append(part)
+    return found
 
 
 def groups(table: Table, panel: Panel) -> list[tuple[str, int]]:
@@ -39,10 +45,15 @@ def groups(table: Table, panel: Panel) -> list[tuple[str, int]]:
 
 def heading(column: Column) -> list[str]:
     """A column's heading in lines: the label with its arrow, then the threat of the evaluation."""
+    return [*label_lines(column), *([column.threat] if column.threat else [])]
+
+
+def label_lines(column: Column) -> list[str]:
+    """The label with its arrow, in lines as wide as numbers are."""
     lines = textwrap.wrap(column.label, _HEADING, break_long_words=False) or [column.measure]
     if column.arrow:
         lines[-1] += f" {column.arrow}"
-    return [*lines, column.threat] if column.threat else lines
+    return lines
 
 
 def name(table: Table, row: int) -> str:
@@ -66,9 +77,9 @@ def _families(table: Table) -> list[Panel]:
     return [list(members) for _, members in indices]
 
 
-def _chunks(family: Panel, wide: list[int], room: int) -> Iterator[Panel]:
+def _chunks(family: Panel, wide: Sequence[float], room: float) -> Iterator[Panel]:
     """A family that is too wide by itself in as few, evenly filled parts as will do."""
-    parts = -(-sum(wide[i] for i in family) // max(room, 1))
+    parts = math.ceil(sum(wide[i] for i in family) / max(room, 1))
     # columns that are wider than their share may need one part more
     while parts < len(family):
         size = -(-len(family) // parts)

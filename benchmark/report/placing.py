@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,31 +26,38 @@ _PLACES = [(dx * far, dy * far, ha, va) for far in (1.0, 1.9, 3.2) for dx, dy, h
 _POINT = 4.0
 """Half the side of the square that a marker keeps free, in pixels at 100 dpi."""
 
+_MISTAKEN = 8
+"""What it counts, in covered bars, that a label could be taken for another point's."""
+
 Bar = list[list[float]]
 """A straight line as its two abscissae and its two ordinates."""
 
 
 def place_labels(
-    axis: Axes, labels: Sequence[tuple[float, float, str]], bars: Sequence[Bar]
+    axis: Axes, labels: Sequence[tuple[float, float, str, str]], bars: Sequence[Bar]
 ) -> bool:
-    """Annotates points (x, y, text); False, with the rest left out, where one finds no place within the axes.
+    """Annotates points (x, y, text, colour); False, with the rest left out, where one finds no place within the axes.
 
-    A label never covers a point or another label; of the places left it takes the one that covers fewest bars.
+    A label never covers a point or another label; of the places left it takes the one that covers fewest bars and is
+    nearer to its own point than to any other.
     """
     figure = axis.get_figure(root=True)
     assert isinstance(figure, Figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # the layout decides where the points are
     renderer = canvas.get_renderer()
-    taken = [_square(*axis.transData.transform((x, y))) for x, y, _ in labels]
+    points = [_square(*axis.transData.transform((x, y))) for x, y, _, _ in labels]
+    taken = list(points)
     lines = [_extent(axis, bar) for bar in bars]
-    for x, y, text in labels:
+    for own, (x, y, text, colour) in enumerate(labels):
         free: list[tuple[int, int]] = []
-        notes = [_note(axis, x, y, text, place) for place in _PLACES]
+        notes = [_note(axis, x, y, text, colour, place) for place in _PLACES]
         boxes = [note.get_window_extent(renderer) for note in notes]
         for i, box in enumerate(boxes):
             if _inside(box, axis.bbox) and not any(box.overlaps(other) for other in taken):
-                free.append((sum(box.overlaps(line) for line in lines) + i // len(_AROUND), i))
+                covered = sum(box.overlaps(line) for line in lines)
+                cost = covered + i // len(_AROUND) + _MISTAKEN * _ambiguous(box, taken[own], points)
+                free.append((cost, i))
         chosen = min(free, default=(0, -1))[1]
         for i, note in enumerate(notes):
             if i != chosen:
@@ -60,8 +68,21 @@ def place_labels(
     return True
 
 
+def _ambiguous(box: Bbox, own: Bbox, points: Sequence[Bbox]) -> bool:
+    """Whether another point is about as near to a label as its own."""
+    mine = _gap(box, own)
+    return any(_gap(box, other) < mine + _POINT for other in points if other is not own)
+
+
+def _gap(a: Bbox, b: Bbox) -> float:
+    """The distance between two boxes, 0 where they meet."""
+    across = max(a.x0 - b.x1, b.x0 - a.x1, 0.0)
+    up = max(a.y0 - b.y1, b.y0 - a.y1, 0.0)
+    return float(np.hypot(across, up))
+
+
 def _note(
-    axis: Axes, x: float, y: float, text: str, place: tuple[float, float, str, str]
+    axis: Axes, x: float, y: float, text: str, colour: str, place: tuple[float, float, str, str]
 ) -> Annotation:
     dx, dy, ha, va = place
     note = axis.annotate(
@@ -72,7 +93,7 @@ def _note(
         ha=ha,
         va=va,
         fontsize=7,
-        color="#222222",
+        color=colour,
         zorder=5,
     )
     note.set_in_layout(False)  # a label must not move the axes that it was placed in

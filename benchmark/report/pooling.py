@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from benchmark.report.names import one_line
-from benchmark.statistics import Estimate, average_seeds, combine_seeds
+from benchmark.statistics import ENOUGH_SEEDS, Estimate, average_seeds, combine_seeds
 
 MEASURE = ["family", "metric", "label", "params", "threat", "measure"]
 """What tells one measure from another: the columns of the main table."""
-
-ENOUGH_SEEDS = 3
-"""Seeds from which their spread is part of the interval; with two, Student's t makes it 13 standard errors wide."""
 
 _NUMBERS = ["value", "low", "high", "n", "seeds", "seed_min", "seed_max"]
 
@@ -23,8 +21,15 @@ def pooled(records: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """One row for each combination of `keys`: value, low, high, n, seeds with a value and their range, note."""
     # a cell that was measured again counts once, with its latest row
     latest = records.drop_duplicates([*keys, "seed"], keep="last")
-    groups = latest.groupby(list(keys), sort=False, dropna=False)
-    rows = [dict(zip(keys, key, strict=True)) | _pool(group) for key, group in groups]
+    groups = latest.groupby(list(keys), sort=False, dropna=False).indices
+    # a frame for each of thousands of groups would take most of the time
+    numbers = latest[["value", "low", "high", "stderr", "n"]].to_numpy(float)
+    notes, scopes = latest["note"].tolist(), latest["range"].tolist()
+    named = latest[list(keys)].to_numpy(object)
+    rows = [
+        [*named[own[0]], *_pool(numbers[own], str(scopes[own[0]]), [notes[i] for i in own])]
+        for own in sorted(groups.values(), key=lambda own: int(own[0]))
+    ]
     return pd.DataFrame(rows, columns=[*keys, *_NUMBERS, "note"]).astype(
         dict.fromkeys(_NUMBERS, float)
     )
@@ -56,31 +61,24 @@ def _number(text: str, otherwise: float) -> float:
         return otherwise
 
 
-def _pool(group: pd.DataFrame) -> dict[str, object]:
+def _pool(numbers: NDArray[np.float64], scope: str, notes: Sequence[str]) -> list[object]:
+    """The numbers and the note of one group; a row a seed: value, low, high, stderr, n."""
     estimates = [
         Estimate(value, low, high, stderr, 0 if np.isnan(n) else int(n))
-        for value, low, high, stderr, n in group[["value", "low", "high", "stderr", "n"]].to_numpy(
-            float
-        )
+        for value, low, high, stderr, n in numbers.tolist()
     ]
-    seeds = int(np.isfinite(group["value"]).sum())
+    known = np.isfinite(numbers[:, 0])
+    seeds, values = int(known.sum()), numbers[known, 0]
     combine = combine_seeds if seeds >= ENOUGH_SEEDS else average_seeds
-    estimate = combine(estimates, limits(str(group["range"].iloc[0])))
-    return {
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "seeds": seeds,
-        "seed_min": group["value"].min(),
-        "seed_max": group["value"].max(),
-        "note": _note(group, seeds),
-    }
+    estimate = combine(estimates, limits(scope))
+    ends = (values.min(), values.max()) if seeds else (np.nan, np.nan)
+    failed = [note for note, ok in zip(notes, known, strict=True) if not ok]
+    note = _note(failed, seeds, len(notes))
+    return [estimate.value, estimate.low, estimate.high, estimate.n, seeds, *ends, note]
 
 
-def _note(group: pd.DataFrame, seeds: int) -> str:
-    failed = group[~np.isfinite(group["value"])]
-    if failed.empty:
+def _note(failed: Sequence[str], seeds: int, asked: int) -> str:
+    if not failed:
         return ""
-    reason = next((one_line(note) for note in failed["note"] if note.strip()), "no value")
-    return reason if seeds == 0 else f"{seeds} of {len(group)} seeds only: {reason}"
+    reason = next((one_line(note) for note in failed if note.strip()), "no value")
+    return reason if seeds == 0 else f"{seeds} of {asked} seeds only: {reason}"

@@ -6,13 +6,9 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
-from rich import box
-from rich.console import RenderableType
-from rich.table import Table as Grid
-from rich.text import Text
 
 from benchmark.models.published import published
-from benchmark.report.formats.markdown import escape
+from benchmark.report.grid import Grid
 from benchmark.report.names import row_names
 from benchmark.report.read import Run
 from metrics.threat import ThreatModel, parse
@@ -51,42 +47,17 @@ def lines(records: pd.DataFrame) -> list[Line]:
     return found
 
 
-def markdown(run: Run) -> str:
-    """A pipe table for each data set that has such models."""
-    blocks = []
-    for name, part in run.by_dataset().items():
-        if found := lines(part.records):
-            head = "| " + " | ".join(_HEADINGS) + " |\n| :-- | :-- | --: | --: | --: | :-- |"
-            rows = ["| " + " | ".join(map(escape, _shown(line))) + " |" for line in found]
-            blocks.append(
-                "\n".join(
-                    [
-                        f"## Published beside measured on {escape(name)}\n",
-                        head,
-                        *rows,
-                        f"\n{CAPTION}",
-                    ]
-                )
-            )
-    return "\n\n".join(blocks)
-
-
-def terminal(run: Run) -> list[RenderableType]:
-    """The same for rich's console."""
-    parts: list[RenderableType] = []
-    for name, part in run.by_dataset().items():
-        if found := lines(part.records):
-            grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-            for heading in _HEADINGS:
-                grid.add_column(heading)
-            for line in found:
-                grid.add_row(*map(Text, _shown(line)))
-            parts += [
-                Text(f"Published beside measured on {name}", style="bold"),
-                grid,
-                Text(CAPTION, style="dim"),
-            ]
-    return parts
+def grids(run: Run) -> list[Grid]:
+    """A table for each data set that has such models."""
+    found = {name: lines(part.records) for name, part in run.by_dataset().items()}
+    return [
+        Grid(
+            "published", name, f"Published beside measured on {name}", _HEADINGS,
+            tuple(_shown(line) for line in own), CAPTION, numbers=frozenset({2, 4}),
+        )
+        for name, own in found.items()
+        if own
+    ]  # fmt: skip
 
 
 def _measured(

@@ -1,4 +1,4 @@
-"""What the trade-off is between: the measures that stand for accuracy, robustness and interpretability."""
+"""What scatter plots are between: the measures that stand for accuracy, robustness, interpretability and cost."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _FAMILIES = ("fidelity", "manifold", "sharpness")
 
 @dataclass(frozen=True)
 class Quantity:
-    """What an axis of the trade-off shows: its records, its name, which way is better, and its range."""
+    """What an axis shows: its records, its name, which way is better, its range, and how its ticks read."""
 
     records: pd.DataFrame
     title: str
     sign: float
     bounds: tuple[float, float]
+    percent: bool = False
+    ratio: bool = False
+    """A multiple of something, which takes a logarithmic axis."""
 
 
 def interpretability(records: pd.DataFrame) -> Quantity | None:
@@ -41,7 +44,7 @@ def clean_accuracy(records: pd.DataFrame) -> Quantity | None:
     found = clean(records)
     if not np.isfinite(found["value"]).any():
         return None
-    return Quantity(found, "clean accuracy", 1.0, limits(found["range"].iloc[0]))
+    return Quantity(found, "clean accuracy", 1.0, limits(found["range"].iloc[0]), percent=True)
 
 
 def robust_accuracy(records: pd.DataFrame) -> Quantity | None:
@@ -59,7 +62,18 @@ def robust_accuracy(records: pd.DataFrame) -> Quantity | None:
     label = complete.groupby("label", sort=False)["value"].mean().idxmin()
     chosen = complete[complete["label"] == label]
     title = f"robust accuracy ({label}, {norm_sign(str(threat))})"
-    return Quantity(chosen, title, 1.0, limits(chosen["range"].iloc[0]))
+    return Quantity(chosen, title, 1.0, limits(chosen["range"].iloc[0]), percent=True)
+
+
+def training_work(records: pd.DataFrame) -> Quantity | None:
+    """Operations of a training step relative to standard training's; third-party models have none."""
+    found = records[(records["metric"] == "cost") & records["headline"].astype(bool)]
+    found = found[np.isfinite(found["value"]) & (found["value"] > 0)]
+    if found.empty:
+        return None
+    return Quantity(
+        found, "operations of a training step, standard = 1", -1.0, (0.0, np.inf), ratio=True
+    )
 
 
 def _quantity(headline: pd.DataFrame, first: pd.Series) -> Quantity:

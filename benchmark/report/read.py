@@ -1,21 +1,33 @@
-"""What a report is made from: the records, the manifest and the gallery of a run folder."""
+"""What a report is made from: the files of a run folder."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmark.errors import BenchError
 
 _TEXTS = (
-    *("dataset", "model", "trainer", "threat", "metric", "family", "label", "params"),
+    *(
+        "dataset",
+        "model",
+        "trainer",
+        "train_threat",
+        "threat",
+        "metric",
+        "family",
+        "label",
+        "params",
+    ),
     *("measure", "direction", "range", "note"),
 )
 _NUMBERS = ("at", "value", "low", "high", "stderr", "n")
@@ -53,18 +65,66 @@ class Run:
     gallery: tuple[Picture, ...] = ()
     trainings: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row a trained model, as benchmark/trainings.py has it; empty where the run trained none."""
+    epochs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row an epoch of a trained model."""
+    folder: Path | None = None
+    """Where the larger files are, which are read when they are needed."""
 
     def by_dataset(self) -> dict[str, Run]:
-        """The run cut into one run a data set, in the order of the records."""
+        """The run cut into one run a data set, in the order of the records; the same ones at every call."""
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> dict[str, Run]:
         names = list(dict.fromkeys([*self.records["dataset"], *(p.dataset for p in self.gallery)]))
         return {
             name: replace(
                 self,
                 records=self.records[self.records["dataset"] == name],
                 gallery=tuple(p for p in self.gallery if p.dataset == name),
+                trainings=_of(self.trainings, name),
+                epochs=_of(self.epochs, name),
             )
             for name in names
         }
+
+    def samples(self, metric: str, measure: str) -> pd.DataFrame:
+        """The scores of single images of a measure, of this run's data sets; empty where they are not kept."""
+        return self._parquet(
+            "samples.parquet", [("metric", "==", metric), ("measure", "==", measure)]
+        )
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """The scores of single images (and refits) of every measure, curves left out; empty where they are not kept."""
+        found = self._parquet("samples.parquet", pc.field("at").is_null(nan_is_null=True))
+        # without refits a comparison would not know their spread
+        return found if "refit" in found else pd.DataFrame()
+
+    def verdicts(self) -> pd.DataFrame:
+        """Which attack broke which image, as benchmark/verdicts.py has it; empty where that is not kept."""
+        return self._parquet("verdicts.parquet")
+
+    def thumbnails(self, dataset: str) -> dict[str, NDArray[Any]]:
+        """ids (n,) of a data set's test images and thumbnails (m, C, h, w) of the first; empty where not kept."""
+        index = self.folder / "gallery" / "thumbnails.json" if self.folder else None
+        if index is None or not index.is_file():
+            return {}
+        file = index.parent / str(_json(index).get(dataset, ""))
+        found = load_file(file) if file.is_file() else {}
+        return found if "thumbnails" in found else {}
+
+    def _parquet(self, name: str, filters: Any = None) -> pd.DataFrame:
+        path = self.folder / name if self.folder else None
+        if path is None or not path.is_file():
+            return pd.DataFrame()
+        try:
+            found = pd.read_parquet(path, filters=filters)
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{path}: not readable as parquet ({error})") from error
+        if "dataset" not in found:
+            return pd.DataFrame()  # of a run without results
+        return found[found["dataset"].isin(self.records["dataset"].unique())]
 
 
 def read(folder: Path) -> Run:
@@ -76,7 +136,10 @@ def read(folder: Path) -> Run:
         records = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: not readable as parquet ({error})") from error
-    return Run(tidy(records, path), _manifest(folder), _gallery(folder), _trainings(folder))
+    return Run(
+        tidy(records, path), _manifest(folder), _gallery(folder),
+        _csv(folder / "trainings.csv"), _csv(folder / "epochs.csv"), folder,
+    )  # fmt: skip
 
 
 def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:
@@ -96,9 +159,12 @@ def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:
     )
 
 
-def _trainings(folder: Path) -> pd.DataFrame:
-    path = folder / "trainings.csv"
+def _csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+
+def _of(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    return table[table["dataset"] == dataset] if len(table) else table
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from benchmark.report.names import norm_sign, shortened
@@ -61,6 +62,9 @@ _LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     (0, (5, 1.5, 1.2, 1.5)),
 )
 
+_INK = 0.62
+"""What text keeps of a colour's light."""
+
 GREY = "#8a8a8a"
 NAME_LIMIT = 34
 
@@ -73,6 +77,12 @@ class Look:
     color: str
     marker: str
     line: str | tuple[int, tuple[float, ...]]
+
+    @property
+    def ink(self) -> str:
+        """The colour as text takes it: dark enough to read, and still of the point that it names."""
+        red, green, blue = to_rgb(self.color)
+        return to_hex((_INK * red, _INK * green, _INK * blue))
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:

@@ -1,20 +1,36 @@
-"""The main table of a data set: rows are trainings, columns the headline measures, seeds combined."""
+"""A table of a data set: rows are trainings, columns measures, seeds combined."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
+from benchmark.columns import NAMES
+from benchmark.report.best import with_best
 from benchmark.report.caption import caption
-from benchmark.report.cells import ABSENT, Cell, Column, cell, number_format, with_best
-from benchmark.report.names import family_order, row_names
+from benchmark.report.cells import ABSENT, Cell, Column, cell, number_format
+from benchmark.report.chosen import chosen, grouped, main_words
+from benchmark.report.images import Scores, by_measure
+from benchmark.report.names import row_names
 from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
 
 DAGGER = "reconstruction: the method was built from its abstract, its formula is not published."
+_TITLES = {
+    "main": "Robustness and interpretability",
+    "all": "Robustness and interpretability",
+    "robustness": "Robustness",
+    "fidelity": "Fidelity of attributions",
+    "alignment": "Alignment of attributions",
+    "sharpness": "Sharpness of attributions",
+}
+
+Key = tuple[str, ...]
+"""A column of the records, in the order of `MEASURE`."""
 
 
 @dataclass(frozen=True)
@@ -39,87 +55,125 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[tuple[str, str], ...]
     """(mark, text): the dagger, then the reasons of missing cells."""
+    name: str = "main"
+    """The set of columns: "main", "robustness", ..., or what a suite calls its own."""
 
 
 def main_tables(run: Run) -> list[Table]:
-    """The table of every data set of a run that has records."""
+    """The short table of every data set of a run that has records."""
     return [
-        main_table(part.records, data_used(run.manifest, name))
-        for name, part in run.by_dataset().items()
+        table(part, "main", main_words(part.records))
+        for part in run.by_dataset().values()
         if len(part.records)
     ]
 
 
-def main_table(records: pd.DataFrame, data: str = "") -> Table:
-    """The headline measures of one data set's records; `data` says in the caption which images were used."""
-    names = list(dict.fromkeys(records["dataset"]))
+def main_table(records: pd.DataFrame) -> Table:
+    """The short table of one data set's records alone."""
+    return table(Run(records), "main", main_words(records))
+
+
+def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
+    """The columns that `words` choose (benchmark/columns.py) of a run of one data set."""
+    names = list(dict.fromkeys(run.records["dataset"]))
     if len(names) != 1:
         raise ReportError(f"a table is of one data set, these records are of {names or 'none'}")
-    chosen = records[records["headline"].astype(bool) & records["at"].isna()]
-    pool = pooled(chosen, ["model", "trainer", *MEASURE])
-    columns = _columns(chosen, pool)
-    # all trainings are rows, also those whose every headline cell is missing
-    rows = _marked(_rows(records, pool, columns))
-    title = f"Robustness and interpretability on {names[0]}"
+    keys, absent = chosen(run.records, words)
+    if (
+        name in NAMES
+    ):  # a suite's own columns stand in the order of its words, and each is expected to be there
+        keys, absent = grouped(keys), []
+    pool = _pool(run.records, keys)
+    columns = _columns(run.records, pool, keys)
+    scores = by_measure(_needed(run.scores, keys))
+    # all trainings are rows, also those whose every cell is missing
+    rows = _marked(_rows(run.records, pool, columns, scores))
+    cells = [each for row in rows for each in row.cells]
+    refits = any(own.shape[1] > 1 for key in keys for own in scores.get(_sampled(key), {}).values())
+    text = caption(
+        run.records, list(columns.values()), cells, data_used(run.manifest, names[0]), refits
+    )
     return Table(
         names[0],
-        title,
-        caption(records, list(columns.values()), [c for row in rows for c in row.cells], data),
+        f"{title or _TITLES.get(name, name)} on {names[0]}",
+        f"{text} Not in this run: {', '.join(absent)}." if absent else text,
         tuple(columns.values()),
         tuple(rows),
         _footnotes(rows),
+        name,
     )
 
 
-def _columns(chosen: pd.DataFrame, pool: pd.DataFrame) -> dict[tuple[str, ...], Column]:
-    """Key -> column, by family, then in the order of the records."""
+def _sampled(key: Key) -> Key:
+    """The column as the samples name it."""
+    _, metric, _, params, threat, measure = key
+    return metric, params, threat, measure
+
+
+def _needed(scores: pd.DataFrame, keys: Sequence[Key]) -> pd.DataFrame:
+    """The samples of the metrics that are shown."""
+    if scores.empty:
+        return scores
+    metrics, measures = {key[1] for key in keys}, {key[-1] for key in keys}
+    return scores[scores["metric"].isin(metrics) & scores["measure"].isin(measures)]
+
+
+def _columns(records: pd.DataFrame, pool: pd.DataFrame, keys: Sequence[Key]) -> dict[Key, Column]:
+    """Key -> column, in the order of the keys."""
     groups = {tuple(map(str, key)): group for key, group in pool.groupby(MEASURE, sort=False)}
-    order = family_order([key[0] for key in groups])
-    keys = sorted(groups, key=lambda key: order.index(key[0]))
-    first = chosen.drop_duplicates(MEASURE)
-    keyed = zip(
-        first[MEASURE].itertuples(index=False), first["direction"], first["range"], strict=True
-    )
-    cards = {tuple(map(str, key)): (direction, scope) for key, direction, scope in keyed}
-    headings = [(key[2], key[4]) for key in keys]
+    cards = {
+        tuple(str(line[name]) for name in MEASURE): line
+        for line in records[records["at"].isna()].drop_duplicates(MEASURE).to_dict("records")
+    }
+    headings = [(key[2], key[4], key[5]) for key in keys]
     return {
-        key: _column(key, groups[key], *cards[key], headings.count((key[2], key[4])) > 1)
+        key: _column(key, groups[key], cards[key], headings.count((key[2], key[4], key[5])) > 1)
         for key in keys
     }
 
 
-def _column(
-    key: tuple[str, ...], cells: pd.DataFrame, direction: str, scope: str, ambiguous: bool
-) -> Column:
-    family, _, label, params, threat, measure = key
+def _column(key: Key, cells: pd.DataFrame, card: Mapping[Hashable, Any], ambiguous: bool) -> Column:
+    family, metric, label, params, threat, measure = key
+    scope = str(card["range"])
     scale, spec = (
         (100.0, ".1f")
         if in_percent(family, scope)
         else number_format(cells["value"], cells["high"] - cells["value"])
     )
+    heading = label if card["headline"] else f"{label} {measure.replace('_', ' ')}"
     # the label ought to tell two settings apart; where it does not, the settings themselves do
-    heading = f"{label} {params or measure}" if ambiguous else label
-    return Column(family, heading, threat, measure, direction, scale, spec, scope)
+    if ambiguous:
+        heading = f"{heading} {params or measure}"
+    return Column(
+        family, heading, threat, measure, str(card["direction"]), scale, spec, scope, metric, params
+    )
+
+
+def _pool(records: pd.DataFrame, keys: Sequence[Key]) -> pd.DataFrame:
+    """The estimates of the columns, a row a model."""
+    whole = records[records["at"].isna()]
+    of = pd.MultiIndex.from_frame(whole[MEASURE])
+    return pooled(whole[of.isin(list(keys))], ["model", "trainer", *MEASURE])
 
 
 def _rows(
-    records: pd.DataFrame, pool: pd.DataFrame, columns: dict[tuple[str, ...], Column]
+    records: pd.DataFrame,
+    pool: pd.DataFrame,
+    columns: Mapping[Key, Column],
+    scores: Mapping[Key, Scores],
 ) -> list[Row]:
     found = {
         (row["model"], row["trainer"], *(row[key] for key in MEASURE)): row
-        for _, row in pool.iterrows()
+        for row in pool.to_dict("records")
     }
     names = row_names(records)
-    by_column = [
-        with_best(
-            [
-                cell(found[(*row, *key)], column) if (*row, *key) in found else ABSENT
-                for row in names
-            ],
-            column,
-        )
-        for key, column in columns.items()
-    ]
+    by_column = []
+    for key, column in columns.items():
+        cells = [
+            cell(found[(*row, *key)], column) if (*row, *key) in found else ABSENT for row in names
+        ]
+        own = scores.get(_sampled(key), {})
+        by_column.append(with_best(cells, column, [own.get(row) for row in names]))
     daggers = records.groupby(["model", "trainer"])["reconstruction"].any().to_dict()
     return [
         Row(

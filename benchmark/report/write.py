@@ -1,34 +1,40 @@
-"""The report of a run: every table in every format and every plot, written into DIR/report."""
+"""The report of a run: every table in every format, every plot, and the page, written into DIR/report."""
 
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from rich.console import RenderableType
 from rich.text import Text
 
-from benchmark.report import health, published
+from benchmark.citations import bibtex
 from benchmark.report import plots as plots_package
-from benchmark.report.cost import cost_tables
-from benchmark.report.formats.latex import latex, latex_document
+from benchmark.report.chosen import EVERYTHING
+from benchmark.report.files import ENDINGS, PREFIXES, grids, table_files
+from benchmark.report.formats.grids import grid_markdown, grid_terminal
 from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
-from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.names import file_stem
 from benchmark.report.origin import data_used, origin
+from benchmark.report.page.build import Drawing, page
 from benchmark.report.read import Run, read
+from benchmark.report.sets import all_tables
 from benchmark.report.style import styled
-from benchmark.report.table import Table, main_tables
+from benchmark.report.table import Table, main_tables, table
 from benchmark.store import write_atomically
 
 FOLDER = "report"
+PAGE = "index.html"
 _DPI = 200
 
 # No date and no version: the same records give the same bytes
@@ -41,24 +47,16 @@ _METADATA: dict[str, dict[str, str | None]] = {
 def write(folder: Path) -> list[Path]:
     """Reads a run folder, writes its report, and returns the files written."""
     run = read(folder)
-    tables, costs = main_tables(run), cost_tables(run.trainings)
-    figures = draw(run)
-    contents: dict[str, bytes] = {}
-    for kind, table in [*(("table", each) for each in tables), *(("cost", each) for each in costs)]:
-        stem = file_stem(kind, table.dataset)
-        contents |= {
-            f"{stem}.tex": latex(table).encode(),
-            f"{stem}-standalone.tex": latex_document(table).encode(),
-            f"{stem}.csv": tidy_csv(table).encode(),
-        }
-    contents |= {
-        f"{file_stem('health', name)}.csv": text.encode()
-        for name, text in health.tidy_csv(run).items()
-    }
-    contents |= figures
-    contents["report.md"] = _page(
-        run, tables, costs, [name for name in figures if name.endswith(".png")]
-    ).encode()
+    tables = list(all_tables(run))
+    drawn = draw(run)
+    contents = table_files(run, tables)
+    contents |= {f"{d.stem}.{kind}": content for d in drawn for kind, content in d.files.items()}
+    pictures = [f"{d.stem}.png" for d in drawn]
+    contents["report.md"] = _markdown(run, tables, pictures).encode()
+    every = [
+        table(part, "all", EVERYTHING) for part in run.by_dataset().values() if len(part.records)
+    ]
+    contents[PAGE] = page(run, every, [d.on_page for d in drawn], bibtex(run)).encode()
     written = [_put(folder / FOLDER / name, content) for name, content in contents.items()]
     _remove_stale(folder / FOLDER, contents)
     return written
@@ -71,20 +69,42 @@ def terminal(folder: Path, width: int = 100) -> list[RenderableType]:
     if not tables:
         return [Text("No records in this run yet.")]
     shown = [part for table in tables for part in terminal_table(table, width)]
-    return shown + published.terminal(run) + health.terminal(run)
+    return shown + [part for grid in grids(run) for part in grid_terminal(grid)]
 
 
-def draw(run: Run) -> dict[str, bytes]:
-    """File name -> content of every plot that the run has data for."""
+@dataclass(frozen=True)
+class Drawn:
+    """A plot of a data set as the bytes of its files."""
+
+    dataset: str
+    stem: str
+    """The name of the files, without the ending."""
+    title: str
+    files: dict[str, bytes]
+    """Ending -> content."""
+
+    @property
+    def on_page(self) -> Drawing:
+        """As the page holds it."""
+        return Drawing(self.dataset, self.stem, self.title, self.files["png"])
+
+
+def draw(run: Run) -> list[Drawn]:
+    """Every plot that the run has data for, data set by data set."""
     with styled(), warnings.catch_warnings():
         # a sign that the bundled font lacks shows as a box; the tables have it
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        return {
-            f"{stem}.{kind}": content
+        return [
+            Drawn(dataset, stem, _title(plot), images(figure))
+            for dataset, part in run.by_dataset().items()
             for plot in plots()
-            for stem, figure in plot(run).items()
-            for kind, content in images(figure).items()
-        }
+            for stem, figure in plot(part).items()
+        ]
+
+
+def _title(plot: Callable[[Run], dict[str, Figure]]) -> str:
+    """What a plot shows: the first sentence of its file."""
+    return (sys.modules[plot.__module__].__doc__ or "").partition("\n")[0]
 
 
 def plots() -> list[Callable[[Run], dict[str, Figure]]]:
@@ -95,22 +115,21 @@ def plots() -> list[Callable[[Run], dict[str, Figure]]]:
 
 def images(figure: Figure) -> dict[str, bytes]:
     """A figure as the bytes of a PDF and a PNG file, the same at every call."""
-    FigureCanvasAgg(figure).draw()
-    figure.set_layout_engine(
-        "none"
-    )  # laid out by now; again for every format would cost most of the time
-    return {kind: _bytes(figure, kind) for kind in _METADATA}
+    FigureCanvasAgg(figure)
+    # laid out and measured once: again for every format would cost most of the time
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    extent = figure.get_tightbbox().padded(0.04)
+    return {kind: _bytes(figure, kind, extent) for kind in _METADATA}
 
 
-def _bytes(figure: Figure, kind: str) -> bytes:
+def _bytes(figure: Figure, kind: str, extent: Bbox) -> bytes:
     out = io.BytesIO()
-    figure.savefig(
-        out, format=kind, dpi=_DPI, bbox_inches="tight", pad_inches=0.04, metadata=_METADATA[kind]
-    )
+    figure.savefig(out, format=kind, dpi=_DPI, bbox_inches=extent, metadata=_METADATA[kind])
     return out.getvalue()
 
 
-def _page(run: Run, tables: list[Table], costs: list[Table], pictures: list[str]) -> str:
+def _markdown(run: Run, tables: list[Table], pictures: list[str]) -> str:
     """The report in Markdown: the data, the tables, the plots, where they come from."""
     title = (
         f"# Report: {escape(str(run.manifest['suite']))}" if "suite" in run.manifest else "# Report"
@@ -118,17 +137,15 @@ def _page(run: Run, tables: list[Table], costs: list[Table], pictures: list[str]
     used = {table.dataset: data_used(run.manifest, table.dataset) for table in tables}
     data = [f"- {escape(name)}: {escape(text)}" for name, text in used.items() if text]
     body = [markdown(table) for table in tables] or ["No records in this run yet."]
-    spent = [markdown(table) for table in costs]
     shown = [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
     facts = [f"- {escape(fact)}" for fact in origin(run.manifest)]
     end = ["## Origin", "\n".join(facts)] if facts else []
     blocks = [
         title,
+        f"The same to sort, filter and point at: [{PAGE}]({PAGE})",
         "\n".join(data),
         *body,
-        published.markdown(run),
-        health.markdown(run),
-        *spent,
+        *map(grid_markdown, grids(run)),
         *shown,
         *end,
     ]
@@ -142,7 +159,7 @@ def _put(path: Path, content: bytes) -> Path:
 
 def _remove_stale(folder: Path, current: Collection[str]) -> None:
     """Tables and plots of an earlier report that this one has not: of a data set or a model set that is gone."""
-    ours = [("table-", (".tex", ".csv")), ("cost-", (".tex", ".csv")), ("health-", (".csv",))]
+    ours: list[tuple[str, tuple[str, ...]]] = [(prefix, ENDINGS) for prefix in PREFIXES]
     ours += [
         (file_stem(plot.__name__.replace("_", "-")) + "-", (".pdf", ".png")) for plot in plots()
     ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metrics.attribution import Of, explain
-from metrics.case import Case, Refit, Scores, in_batches
+from metrics.case import Case, NotApplicable, Refit, Scores, in_batches
 from metrics.edges import sobel
 from metrics.fill import Fill, filled
 from metrics.importance import Reduction, pixel_map, softened, top
@@ -29,15 +29,18 @@ Images = tuple[Ranked, ...]
 
 
 def explained(case: Case, *, attribution: str, of: Of, reduction: Reduction) -> Images:
-    """Ranked by maps for the class that the model predicts: those for the true one would tell it to the retrained."""
-    return tuple(
-        Ranked(
-            x,
-            pixel_map(explain(case.model, x, draws, attribution=attribution, of=of), reduction),
-            draws,
-        )
-        for x, draws in ((case.train_x, case.train_draws), (case.x, case.draws))
-    )
+    """Ranked by maps for the class that the model predicts: those for the true one would tell it to the retrained.
+
+    NotApplicable if a map holds anything but numbers: every retraining would learn from pixels without an order.
+    """
+    found = []
+    for x, draws in ((case.train_x, case.train_draws), (case.x, case.draws)):
+        maps = explain(case.model, x, draws, attribution=attribution, of=of)
+        broken = int((~maps.isfinite().flatten(1).all(1)).sum())
+        if broken:
+            raise NotApplicable(f"the maps of {broken} of {len(x)} images are not numbers")
+        found.append(Ranked(x, pixel_map(maps, reduction), draws))
+    return tuple(found)
 
 
 def control(name: str, images: Images) -> Images:

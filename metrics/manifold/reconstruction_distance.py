@@ -42,7 +42,8 @@ def reconstruction_distance(
             the walk's length.
         auroc (lower, 0..1): Share of the clean images that are nearer, equally far ones half; its mean is the area
             under the ROC curve of the distance as a detector of the moved images, 0.5 where it cannot tell them.
-        clean_distance (none, 0..1): Normalised distance of the unchanged images.
+        clean_distance (none, 0..inf): Normalised distance of the unchanged images; at most 1 unless all are equally
+            far, as one image alone is.
         kept (none, 0..1): The referee's prediction changed.
     Args:
         eps: L2 length of the walk in pixel units; none means 6 sqrt(d / 784) for d < 784 pixels, otherwise the

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metrics import attacks
+from metrics.batching import in_slices
 from metrics.case import Case
 from metrics.randomness import Draws
 from metrics.threat import column
@@ -33,7 +34,11 @@ def in_equal_batches(function: Callable[..., Tensor], *tensors: Tensor | Draws) 
     size = _SIZES.get(slots.device.type, 256)
     rows = slots.new_zeros(-(-int(slots.max() + 1) // size) * size)
     rows[slots] = torch.arange(len(slots), device=slots.device)
-    return torch.cat([function(*(t[part] for t in tensors)) for part in rows.split(size)])[slots]
+
+    def filled(part: slice) -> Tensor:
+        return function(*(tensor[rows[part]] for tensor in tensors))
+
+    return in_slices(filled, len(rows), size)[slots]
 
 
 def _numbers(like: Tensor | Draws) -> Tensor:

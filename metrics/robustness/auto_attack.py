@@ -13,6 +13,7 @@ from annotated_types import Ge
 from pyautoattack import AutoAttack
 from torch import Tensor
 
+from metrics.batching import affordable
 from metrics.case import Case, Scores, predict
 
 
@@ -25,7 +26,8 @@ def auto_attack(
     """Accuracy under AutoAttack: an image is broken if any attack of the ensemble breaks it.
 
     The images still standing are attacked in batches of 250 in the order of the data, as the library itself does by
-    default: the verdicts are those of its own call with this seed, and there is no other batch size to choose.
+    default: the verdicts are those of its own call with this seed, and there is no other batch size to choose. Where
+    memory does not suffice for one, the attack begins anew with half of it.
 
     Label: AutoAttack
     Threat: needed
@@ -91,13 +93,21 @@ def _run(adversary: AutoAttack, ensemble: list[str], case: Case) -> tuple[Tensor
         if not len(left):
             break
         adversary.attacks_to_run = [name]
-        moved, labels = adversary.run_standard_evaluation(
-            case.x[left], case.y[left], batch_size=250
-        )
+        moved, labels = _attacked(adversary, case.x[left], case.y[left])
         broken = left[labels != case.y[left]]
         adversarial[left], stands[broken] = moved.clamp(0, 1), False  # L1: 1 + 1e-7 happens
         first[f"broken_by_{name.replace('-', '_')}"][broken] = 1
     return adversarial, first
+
+
+def _attacked(adversary: AutoAttack, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The attacked images, and what they are predicted as."""
+
+    def run(size: int) -> tuple[Tensor, Tensor]:
+        moved, labels = adversary.run_standard_evaluation(x, y, batch_size=size)
+        return moved, labels
+
+    return affordable(run, min(250, len(x)))[0]
 
 
 _NAMES = ("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square")

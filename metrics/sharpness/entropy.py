@@ -37,5 +37,5 @@ def _entropy(importance: Tensor) -> Tensor:
     """(n, pixels) -> (n,)"""
     v = importance.double()
     total = v.sum(1, keepdim=True)
-    p = (v / total).where(total > 0, 1 / v.shape[1])  # a zero map prefers no pixel
+    p = (v / total).where(total != 0, 1 / v.shape[1])  # a zero map prefers no pixel
     return ((p * -p.clamp_min(1e-300).log()).sum(1) / math.log(v.shape[1])).float()

@@ -35,4 +35,5 @@ def _gini(importance: torch.Tensor) -> torch.Tensor:
     v = importance.double() / importance.double().mean(1, keepdim=True).clamp_min(1e-300) + 1e-7
     n = v.shape[1]
     weights = 2 * torch.arange(1, n + 1, device=v.device) - n - 1
-    return ((weights * v.sort(1).values).sum(1) / (n * v.sum(1))).float()
+    found = (weights * v.sort(1).values).sum(1) / (n * v.sum(1))
+    return found.clamp_min(0).float()  # equal values may come out a rounding error below

@@ -34,4 +34,4 @@ def _total_variation(importance: Tensor) -> Tensor:
     down = importance.diff(dim=1).abs().sum((1, 2))
     right = importance.diff(dim=2).abs().sum((1, 2))
     total = importance.sum((1, 2))
-    return ((down + right) / total).where(total > 0, 0.0)
+    return ((down + right) / total).where(total != 0, 0.0)

@@ -2,19 +2,28 @@ r"""A table as LaTeX: a fragment for `\input` (it needs booktabs alone), and a d
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from benchmark.report.cells import Cell
 from benchmark.report.formats.tex_text import FALLBACK, tex
-from benchmark.report.names import file_stem
-from benchmark.report.panels import Panel, groups, heading, name, panels
+from benchmark.report.names import file_stem, norm_sign
+from benchmark.report.panels import Panel, cut, groups, label_lines, name
 from benchmark.report.table import Table
 
-_WIDTH = 121
-"""Characters that fit a page's width at footnote size, where the figures after the ± are smaller still."""
+WIDTH = 490
+"""Points of a page's two columns, a little less than most classes give."""
 
-_NAME = 30
+_GAP = 4.5
+"""Points between columns at least."""
+
+_POINTS = {**dict.fromkeys(".,:;'|ijl()[] ", 2.6), "-": 6.6, "±": 10.0}
+_USUAL = 4.25
+_SCRIPT, _BOLD = 0.93, 1.15
+"""Points of a character at footnote size (if nothing else is said, a digit's); what script size and bold make of it."""
+
+_NAME = 26
 """Characters of a line of a row's name; longer names take several lines."""
 
 _ROWS = 52
@@ -22,26 +31,24 @@ _ROWS = 52
 
 
 def latex(table: Table) -> str:
-    """The fragment: floats with a tabular a panel; the first has the caption and the label, the last the notes."""
-    cut = panels(table, _WIDTH, gap=1, limit=_NAME)
-    lines = sum(len(textwrap.wrap(name(table, r), _NAME)) for r in range(len(table.rows)))
-    size = max(1, _ROWS // max(1, lines))
-    pages = [cut[i : i + size] for i in range(0, len(cut), size)] or [[]]
+    """The fragment: floats with a tabular a panel; the first has the label, the last the notes."""
+    names = [_lines(table, r) for r in range(len(table.rows))]
+    longest = max((points(line) for lines in names for line in lines), default=0.0)
+    wide = [_column_points(table, i) + _GAP for i in range(len(table.columns))]
+    panels = cut(table, wide, WIDTH - longest)
+    size = max(1, _ROWS // max(1, sum(map(len, names))))
+    pages = [panels[i : i + size] for i in range(0, len(panels), size)] or [[]]
     body = "\n".join(_float(table, pages, i) for i in range(len(pages)))
     fallback = FALLBACK + "\n" if r"\benchglyph" in body else ""
     return r"% needs \usepackage{booktabs}" + "\n" + fallback + body
 
 
 def _float(table: Table, pages: list[list[Panel]], i: int) -> str:
-    first = [
-        rf"{tex(table.title)}. {tex(table.caption)}",
-        rf"\label{{tab:{file_stem(table.dataset)}}}",
-    ]
-    caption, label = first if i == 0 else [rf"{tex(table.title)} (continued).", ""]
+    caption = tex(table.title) + ("" if i == 0 else " (continued)") + "."
     lines = [
-        r"\begin{table*}[tbp]",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{caption}}}{label}",
+        r"\begin{table*}[tbp]" if i == 0 else r"\begin{table*}[tbp]\addtocounter{table}{-1}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
+        rf"\caption{{{caption}}}" + (rf"\label{{{label(table)}}}" if i == 0 else ""),
         r"\smallskip",
         "\n\\par\\medskip\n".join(_tabular(table, panel) for panel in pages[i]),
         *(_notes(table) if i == len(pages) - 1 else []),
@@ -50,18 +57,67 @@ def _float(table: Table, pages: list[list[Panel]], i: int) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def latex_document(table: Table) -> str:
-    """A whole document with this table, to look at."""
+def _column_points(table: Table, i: int) -> float:
+    """The width of a column: its widest number, or its heading."""
+    cells = [row.cells[i] for row in table.rows]
+    means = max((points(cell.shown) * (_BOLD if cell.best else 1) for cell in cells), default=0.0)
+    reaches = max((_SCRIPT * points("±" + cell.reach) for cell in cells if cell.reach), default=0.0)
+    column = table.columns[i]
+    heads = [*label_lines(column), norm_sign(column.threat)]
+    return max(means + reaches, *(points(line) for line in heads))
+
+
+def points(text: str) -> float:
+    """The width of a text at footnote size."""
+    return sum(_POINTS.get(c, _USUAL) for c in text)
+
+
+def _lines(table: Table, r: int) -> list[str]:
+    """A row's name in lines of at most `_NAME` characters, broken where a reader would."""
+    lines = [""]
+    for part in _parts(norm_sign(name(table, r))):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > _NAME:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
+
+
+def _parts(text: str) -> list[str]:
+    """A text in pieces of at most a line, between which it may be broken."""
+    return re.findall(rf"[^\s_/,-]{{1,{_NAME}}}[\s_/,-]{{0,{_NAME}}}|[\s_/,-]{{1,{_NAME}}}", text)
+
+
+def breakable(text: str) -> str:
+    """Text for a paragraph, whose long words can be broken."""
+    words = norm_sign(text).split(" ")
+    pieces = [_parts(word) if len(word) > _NAME else [word] for word in words]
+    return " ".join(r"\allowbreak{}".join(map(tex, own)) for own in pieces)
+
+
+def label(table: Table) -> str:
+    r"""What `\ref` names the table by: tab:digits, tab:cost-digits."""
+    return "tab:" + file_stem(*([] if table.name == "main" else [table.name]), table.dataset)
+
+
+def latex_document(*tables: Table) -> str:
+    """A whole document with these tables, to look at: two columns of a 10-point article, which the tables span."""
+    return document("\n".join(latex(table) for table in tables))
+
+
+def document(body: str) -> str:
+    """A document of two columns around floats."""
     return "\n".join(
         [
-            r"\documentclass[10pt]{article}",
-            r"\usepackage[a4paper,margin=18mm]{geometry}",
+            r"\documentclass[10pt,twocolumn]{article}",
+            # the text width of a conference's two columns
+            r"\usepackage[letterpaper,textwidth=6.875in,textheight=9in]{geometry}",
             # outline fonts with all accents where they are installed, Computer Modern otherwise
             r"\IfFileExists{lmodern.sty}{\usepackage[T1]{fontenc}\usepackage{lmodern}}{}",
             r"\usepackage{booktabs}",
+            r"\usepackage{array}",  # of LaTeX itself
             r"\pagestyle{empty}",
             r"\begin{document}",
-            latex(table) + r"\end{document}",
+            body + r"\end{document}",
             "",
         ]
     )
@@ -70,7 +126,12 @@ def latex_document(table: Table) -> str:
 def _tabular(table: Table, panel: Panel) -> str:
     # a measure is two columns, mean and ±, so that both align whatever their widths; the room goes between measures
     measure = r"@{\extracolsep{\fill}\hspace{2\tabcolsep}}r@{\extracolsep{0pt}\,}l"
-    head = [*_families(table, panel), *_headings(table, panel), r"\midrule"]
+    head = [
+        *_families(table, panel),
+        *_threats(table, panel),
+        *_headings(table, panel),
+        r"\midrule",
+    ]
     rows = [line for r in range(len(table.rows)) for line in _row(table, r, panel)]
     return "\n".join(
         [
@@ -85,18 +146,32 @@ def _tabular(table: Table, panel: Panel) -> str:
 
 
 def _families(table: Table, panel: Panel) -> list[str]:
+    return _spanning([(tex(family), size) for family, size in groups(table, panel)])
+
+
+def _threats(table: Table, panel: Panel) -> list[str]:
+    """The threats of the evaluations over the columns that share them; no line where there are none."""
+    columns = [table.columns[i] for i in panel]
+    parts = groupby(columns, key=lambda column: (column.family, column.threat))
+    spans = [(tex(threat), len(list(own))) for (_, threat), own in parts]
+    return _spanning(spans) if any(threat for threat, _ in spans) else []
+
+
+def _spanning(spans: Sequence[tuple[str, int]]) -> list[str]:
+    """A line of headings over so many columns each, with a rule below those that say something."""
     cells, rules, start = [""], [], 2
-    for family, size in groups(table, panel):
-        cells.append(rf"\multicolumn{{{2 * size}}}{{c}}{{{tex(family)}}}")
-        rules.append(rf"\cmidrule(lr){{{start}-{start + 2 * size - 1}}}")
+    for text, size in spans:
+        cells.append(rf"\multicolumn{{{2 * size}}}{{c}}{{{text}}}")
+        if text:
+            rules.append(rf"\cmidrule(lr){{{start}-{start + 2 * size - 1}}}")
         start += 2 * size
     return [_line(cells), " ".join(rules)]
 
 
 def _headings(table: Table, panel: Panel) -> list[str]:
-    heads = [heading(table.columns[i]) for i in panel]
-    depth = max(len(lines) for lines in heads)
-    # bottom-aligned, so that arrows and threats stand on one line
+    heads = [label_lines(table.columns[i]) for i in panel]
+    depth = max((len(lines) for lines in heads), default=0)
+    # bottom-aligned, so that arrows stand on one line
     padded = [[""] * (depth - len(lines)) + lines for lines in heads]
     return [
         _line(["", *(rf"\multicolumn{{2}}{{c}}{{{tex(lines[d])}}}" for lines in padded)])
@@ -105,7 +180,7 @@ def _headings(table: Table, panel: Panel) -> list[str]:
 
 
 def _row(table: Table, r: int, panel: Panel) -> list[str]:
-    first, *rest = textwrap.wrap(name(table, r), _NAME) or [""]
+    first, *rest = _lines(table, r)
     cells = [_cell(table.rows[r].cells[i]) for i in panel]
     empty = [" & "] * len(panel)
     return [_line([tex(first), *cells]), *(_line([r"\quad " + tex(line), *empty]) for line in rest)]
@@ -122,11 +197,15 @@ def _cell(cell: Cell) -> str:
 
 
 def _notes(table: Table) -> list[str]:
-    if not table.footnotes:
-        return []
-    notes = [rf"{_mark(mark)}\,{tex(text)}" for mark, text in table.footnotes]
+    """What the numbers are, below them: as a caption it would be longer than many a table."""
+    marked = [rf"{_mark(mark)}\,{tex(text)}" for mark, text in table.footnotes]
+    return minipage([tex(table.caption), *marked])
+
+
+def minipage(notes: Sequence[str]) -> list[str]:
+    """Notes under a table, one a line."""
     start = r"\par\smallskip\begin{minipage}{\linewidth}\raggedright\scriptsize"
-    return [start, "\\\\\n".join(notes), r"\end{minipage}"]
+    return [start, "\\\\\n".join(filter(None, notes)), r"\end{minipage}"]
 
 
 def _mark(mark: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from benchmark.report.panels import Panel, name, panels, plain
 from benchmark.report.table import Table
 
-_WIDTH = 130
+_WIDTH = 140
 """Characters that a page on GitHub shows without a scroll bar."""
 
 

@@ -6,8 +6,8 @@ import csv
 import io
 
 from benchmark.report.cells import Cell, Column
-from benchmark.report.pooling import ENOUGH_SEEDS
 from benchmark.report.table import Row, Table
+from benchmark.statistics import ENOUGH_SEEDS
 
 HEADER = (
     *(
@@ -17,12 +17,12 @@ HEADER = (
         "trainer",
         "reconstruction",
         "family",
+        "metric",
+        "params",
         "label",
-        "threat",
-        "measure",
     ),
-    *("direction", "range", "unit", "mean", "low", "high", "interval", "n", "seeds"),
-    *("seed_min", "seed_max", "best", "note"),
+    *("threat", "measure", "direction", "range", "unit", "mean", "low", "high", "interval", "n"),
+    *("seeds", "seed_min", "seed_max", "best", "p", "compared", "note"),
 )
 
 
@@ -42,19 +42,12 @@ def tidy_csv(table: Table) -> str:
 def _line(table: Table, row: Row, column: Column, cell: Cell) -> tuple[object, ...]:
     return (
         *(table.dataset, row.name, row.model, row.trainer, row.dagger),
-        *(
-            column.family,
-            column.label,
-            column.threat,
-            column.measure,
-            column.direction,
-            column.scope,
-            column.unit,
-        ),
+        *(column.family, column.metric, column.params, column.label, column.threat),
+        *(column.measure, column.direction, column.scope, column.unit),
         *(_number(v * column.scale) for v in (cell.mean, cell.low, cell.high)),
         *(_interval(cell), cell.n, cell.seeds),
         *(_number(v * column.scale) for v in (cell.seed_min, cell.seed_max)),
-        *(cell.best, cell.reason),
+        *(cell.best, _number(cell.p), cell.compared, cell.reason),
     )
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmark.report.names import file_stem, norm_sign, shortened
-from benchmark.report.read import Picture, Run
-from benchmark.report.series import marked_names
-
-_CELL = 0.82
-"""Inches of a picture."""
+from benchmark.report.read import Run
+from benchmark.report.saliency import (
+    CELL,
+    Arrays,
+    by_attribution,
+    colour_bar,
+    heading,
+    picture,
+    saliency_map,
+    verdict,
+)
 
 _ACROSS = 8
 """Models side by side; more are drawn in further bands below."""
@@ -25,36 +26,14 @@ _ACROSS = 8
 _ROWS = 9
 """Images of a figure, over all bands."""
 
-_PERCENTILE = 99.5
-_COLOURS = "RdBu_r"
-
-Arrays = dict[str, NDArray[Any]]
-
 
 def gallery(run: Run) -> dict[str, Figure]:
     """One figure a data set and attribution: rows are images, columns the input and the models (first seed)."""
     return {
         file_stem("gallery", name, attribution): _figure(attribution, maps)
         for name, part in run.by_dataset().items()
-        for attribution, maps in _by_attribution(part).items()
+        for attribution, maps in by_attribution(part).items()
     }
-
-
-def _by_attribution(run: Run) -> dict[str, dict[str, Arrays]]:
-    """Attribution -> {row name: arrays with that map}."""
-    names = marked_names(run.records)
-    first: dict[tuple[str, str], Picture] = {}
-    for picture in sorted(run.gallery, key=lambda p: p.seed):
-        first.setdefault((picture.model, picture.trainer), picture)
-    # in the order of the tables; a model without a record still shows, under its trainer's name
-    keys = [key for key in names if key in first] + [key for key in first if key not in names]
-    loaded = {names.get(key, f"{key[1]}, {key[0]}"): first[key].arrays() for key in keys}
-    found: dict[str, dict[str, Arrays]] = {}
-    for name, arrays in loaded.items():
-        for entry in sorted(arrays):
-            if entry.startswith("map/"):
-                found.setdefault(entry.removeprefix("map/"), {})[name] = arrays
-    return found
 
 
 def _figure(attribution: str, models: dict[str, Arrays]) -> Figure:
@@ -65,7 +44,7 @@ def _figure(attribution: str, models: dict[str, Arrays]) -> Figure:
     images = min(max(3, _ROWS // len(bands)), len(next(iter(models.values()))["images"]))
     across = 1 + max(len(band) for band in bands)
     figure = Figure(
-        figsize=(_CELL * across, (_CELL + 0.16) * images * len(bands) + 0.4 * len(bands) + 0.45)
+        figsize=(CELL * across, (CELL + 0.16) * images * len(bands) + 0.4 * len(bands) + 0.45)
     )
     axes = figure.subplots(images * len(bands), across, squeeze=False)
     for axis in axes.flat:
@@ -78,21 +57,8 @@ def _figure(attribution: str, models: dict[str, Arrays]) -> Figure:
             attribution,
             short,
         )
-    scale = ScalarMappable(Normalize(-1, 1), _COLOURS)
-    bar = figure.colorbar(
-        scale,
-        ax=axes,
-        location="bottom",
-        fraction=0.02,
-        aspect=30,
-        pad=0.01,
-        shrink=0.5,
-        ticks=[-1, 0, 1],
-    )
-    bar.ax.set_xticklabels(["against the class", "0", "for the class"], fontsize=7)
-    bar.ax.tick_params(length=0)
-    bar.outline.set_visible(False)
-    bar.set_label(f"{attribution}, each map scaled to the 99.5th percentile of its size", size=7)
+    text = f"{attribution}, each map scaled to the 99.5th percentile of its size"
+    colour_bar(figure, axes, text)
     return figure
 
 
@@ -101,42 +67,12 @@ def _band(
 ) -> None:
     inputs = next(iter(models.values()))
     for row, axis in enumerate(axes[:, 0]):
-        _picture(axis, inputs["images"][row])
-        _class(axis, f"true {inputs['labels'][row]}", wrong=False)
+        picture(axis, inputs["images"][row])
+        verdict(axis, f"true {inputs['labels'][row]}", wrong=False)
     axes[0, 0].set_title("input", fontsize=7)
     for column, (name, arrays) in enumerate(models.items(), start=1):
-        axes[0, column].set_title(_heading(short[name]), fontsize=7)
+        axes[0, column].set_title(heading(short[name]), fontsize=7)
         for row, axis in enumerate(axes[:, column]):
-            _map(axis, arrays[f"map/{attribution}"][row])
+            saliency_map(axis, arrays[f"map/{attribution}"][row])
             predicted = arrays["predicted"][row]
-            _class(axis, f"pred. {predicted}", wrong=bool(predicted != arrays["labels"][row]))
-
-
-def _heading(name: str) -> str:
-    """A name over a picture: settings in parentheses on their own line."""
-    parts = name.replace(" (", "\n(").split("\n")
-    return "\n".join(line for part in parts for line in textwrap.wrap(part, 14))
-
-
-def _picture(axis: Axes, image: NDArray[Any]) -> None:
-    shown = image.transpose(1, 2, 0) if len(image) == 3 else image.mean(axis=0)
-    axis.imshow(np.clip(shown, 0, 1), cmap="gray", vmin=0, vmax=1)
-
-
-def _map(axis: Axes, values: NDArray[Any]) -> None:
-    finite = np.nan_to_num(values.astype(np.float64))
-    size = float(np.percentile(np.abs(finite), _PERCENTILE)) or 1.0
-    axis.imshow(finite / size, cmap=_COLOURS, vmin=-1, vmax=1)
-
-
-def _class(axis: Axes, text: str, wrong: bool) -> None:
-    # wrong ones differ by sign and weight too, not by colour alone
-    axis.text(
-        *(0.5, -0.03, f"× {text}" if wrong else text),
-        transform=axis.transAxes,
-        ha="center",
-        va="top",
-        fontsize=6,
-        color="#b03000" if wrong else "#444444",
-        weight="bold" if wrong else "normal",
-    )
+            verdict(axis, f"pred. {predicted}", wrong=bool(predicted != arrays["labels"][row]))

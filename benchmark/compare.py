@@ -1,0 +1,248 @@
+"""Two models on the same images: every measure's difference, whether it is noise, and who is better.
+
+The models are of one run or of two; images are paired by their number in the data set, and only if both runs were
+measured on the same ones. p values are corrected (Holm) for all comparisons that are asked for at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmark import ledger
+from benchmark.cards import nearest
+from benchmark.columns import Choice, choice
+from benchmark.errors import BenchError
+from benchmark.paired import Difference, difference, holm
+from benchmark.report.chosen import EVERYTHING, chosen, grouped
+from benchmark.report.images import Scores, by_measure
+from benchmark.report.names import row_names
+from benchmark.report.pooling import MEASURE
+from benchmark.report.read import Run, read
+
+SIGNIFICANT = 0.05
+
+
+class CompareError(BenchError):
+    """Models that cannot be compared; the message says why, and what could be."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model of a run."""
+
+    run: Run
+    """Of one data set."""
+    model: str
+    trainer: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measure of two models: `difference` is that of B minus A, `p` corrected for all comparisons."""
+
+    dataset: str
+    a: str
+    b: str
+    family: str
+    metric: str
+    label: str
+    params: str
+    threat: str
+    measure: str
+    direction: str
+    range: str
+    difference: Difference
+    p: float = np.nan
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """By how much B is better, with the ends of the interval; negative where it is worse."""
+        d = self.difference
+        return (
+            (-d.value, -d.high, -d.low) if self.direction == "lower" else (d.value, d.low, d.high)
+        )
+
+    @property
+    def winner(self) -> str:
+        """The better model's name; empty where the difference is noise, or where neither direction is better."""
+        if not self.p < SIGNIFICANT or not self.direction:
+            return ""
+        return self.b if self.gain[0] > 0 else self.a
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A measure that B must not be worse in than A by more than a margin, in the measure's own unit (0.01: 1 point)."""
+
+    text: str
+    choice: Choice
+    margin: float
+
+    def fails(self, line: Line) -> bool:
+        """Whether all of the 95% interval says that B is worse by more than the margin."""
+        return line.gain[2] < -self.margin
+
+
+def gate(text: str) -> Gate:
+    """`MEASURE` or `MEASURE:MARGIN`, the measure in the words of benchmark/columns.py."""
+    word, _, last = text.rpartition(":")
+    try:
+        margin = float(last)
+    except ValueError:
+        word, margin = text, 0.0
+    if not word or not margin >= 0 or margin == np.inf:
+        raise CompareError(
+            f"--gate {text!r}: MEASURE or MEASURE:MARGIN with a margin of at least 0, as in auto_attack:0.01"
+        )
+    return Gate(text, choice(word), margin)
+
+
+def failures(gates: Sequence[Gate], lines: Sequence[Line]) -> list[tuple[Gate, Line]]:
+    """The gates that do not hold; CompareError if there is nothing that one could be judged by."""
+    found = []
+    for one in gates:
+        own = [line for line in lines if one.choice.takes({**vars(line), "headline": True})]
+        if not own or any(np.isnan(line.difference.value) or not line.direction for line in own):
+            raise CompareError(
+                f"--gate {one.text!r}: no such comparison with a better direction; it cannot be judged"
+            )
+        found += [(one, line) for line in own if one.fails(line)]
+    return found
+
+
+def compare(
+    first: Path,
+    second: Path | None = None,
+    models: tuple[str, str] | None = None,
+    baseline: str | None = None,
+    words: Sequence[str] = EVERYTHING,
+) -> list[Line]:
+    """Every measure that `words` choose of every pair that is asked for; CompareError where models cannot be paired.
+
+    Of one run the two `models`, or all against `baseline`, or the only two that there are; of two runs the two
+    `models`, or those that bear the same name in both, or the only one of each.
+    """
+    one, other = read(first), read(second or first)
+    shared = [name for name in one.by_dataset() if name in other.by_dataset()]
+    if not shared:
+        raise CompareError(f"{first} and {second} have no data set in common")
+    found: list[Line] = []
+    for name in shared:
+        a, b = one.by_dataset()[name], other.by_dataset()[name]
+        if second is not None:
+            _check_images(first, second, name)
+        for pair in _pairs(_sides(a), _sides(b), second is None, models, baseline):
+            found += _lines(name, *pair, words)
+    if not found:
+        raise CompareError(
+            f"{' and '.join(map(str, filter(None, (first, second))))}: no measure with scores of single images is in "
+            "both; bench report FOLDER writes those that a folder holds"
+        )
+    corrected = holm([line.difference.p for line in found])
+    return [replace(line, p=float(p)) for line, p in zip(found, corrected, strict=True)]
+
+
+def _sides(run: Run) -> dict[str, Side]:
+    names = row_names(run.records)
+    return {name: Side(run, model, trainer, name) for (model, trainer), name in names.items()}
+
+
+def _pairs(
+    a: dict[str, Side], b: dict[str, Side], one_run: bool,
+    models: tuple[str, str] | None, baseline: str | None,
+) -> list[tuple[Side, Side]]:  # fmt: skip
+    """(A, B) of every comparison."""
+    if models and baseline:
+        raise CompareError(
+            "--models names both sides, --baseline one for all: give only one of them"
+        )
+    if models:
+        return [(_named(models[0], a), _named(models[1], b))]
+    if baseline:
+        base = _named(baseline, a)
+        others = [side for side in b.values() if not one_run or side.name != base.name]
+        return [(base, side) for side in others]
+    if one_run:
+        if len(a) != 2:
+            raise CompareError(
+                f"which of the {len(a)} models? --models A B, or --baseline A for all others; there are: {', '.join(a)}"
+            )
+        first, last = a.values()
+        return [(first, last)]
+    same = [(a[name], b[name]) for name in a if name in b]
+    if not same and len(a) == len(b) == 1:
+        return [(next(iter(a.values())), next(iter(b.values())))]
+    if not same:
+        raise CompareError(
+            f"no model bears the same name in both: --models A B; there are {', '.join(a)} in A and {', '.join(b)} in B"
+        )
+    return same
+
+
+def _named(name: str, sides: dict[str, Side]) -> Side:
+    """A row of the tables by its name, its training's or its specification."""
+    if name in sides:
+        return sides[name]
+    found = [side for side in sides.values() if name in (side.trainer, side.model)]
+    if len(found) != 1:
+        raise CompareError(f"no model {name!r}{nearest(name, list(sides))}")
+    return found[0]
+
+
+def _check_images(first: Path, second: Path, dataset: str) -> None:
+    """CompareError unless both runs were measured on the same images of a data set."""
+    prints = [
+        {line.images for line in book.entries if line.dataset == dataset}
+        for book in map(ledger.read, (first, second))
+        if book
+    ]
+    if len(prints) == 2 and prints[0] != prints[1]:
+        raise CompareError(
+            f"{first} and {second} were measured on different images of {dataset} (fingerprints "
+            f"{', '.join(sorted(prints[0]))} and {', '.join(sorted(prints[1]))}): give both runs the same data, "
+            "--limit and --split"
+        )
+
+
+def _lines(dataset: str, a: Side, b: Side, words: Sequence[str]) -> Iterator[Line]:
+    scores = _aligned(dataset, a, b)
+    keys, _ = chosen(b.run.records, words)
+    cards = {
+        tuple(str(card[name]) for name in MEASURE): card
+        for card in b.run.records[b.run.records["at"].isna()]
+        .drop_duplicates(MEASURE)
+        .to_dict("records")
+    }
+    for key in grouped(keys):
+        family, metric, label, params, threat, measure = key
+        own = scores.get((metric, params, threat, measure), {})
+        if len(own) == 2:
+            found = difference(own["", "b"], own["", "a"])
+            yield Line(
+                dataset, a.name, b.name, family, metric, label, params, threat, measure,
+                str(cards[key]["direction"]), str(cards[key]["range"]), found,
+            )  # fmt: skip
+
+
+def _aligned(dataset: str, a: Side, b: Side) -> dict[tuple[str, ...], Scores]:
+    """The scores of both on the same images, A's as ("", "a") and B's as ("", "b")."""
+    frames = []
+    for side, name in ((a, "a"), (b, "b")):
+        samples = side.run.scores
+        if samples.empty:
+            return {}
+        own = samples[(samples["model"] == side.model) & (samples["trainer"] == side.trainer)]
+        frames.append(own.assign(model="", trainer=name))
+    images = [frame.drop_duplicates("image").set_index("image")["label"] for frame in frames]
+    if not images[0].sort_index().equals(images[1].sort_index()):
+        raise CompareError(
+            f"{a.name} and {b.name} were measured on different images of {dataset} ({len(images[0])} and "
+            f"{len(images[1])}, or their labels differ); a paired comparison takes the same ones"
+        )
+    return by_measure(pd.concat(frames, ignore_index=True))

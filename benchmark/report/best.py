@@ -1,0 +1,65 @@
+"""What is bold: the best of a column and all rows that are not significantly worse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.paired import differences, holm
+from benchmark.report.cells import Cell, Column
+
+INTERVAL = "interval"
+_LEVEL = 0.05
+
+Scores = NDArray[np.float64] | None
+"""Of one row: (seeds, refits, n), None where the scores of single images are not kept."""
+
+
+def with_best(cells: Sequence[Cell], column: Column, scores: Sequence[Scores] = ()) -> list[Cell]:
+    """The cells of a column, the best flagged with all that is not significantly worse; none where that is every row.
+
+    Each row is compared with the best on the images that both were judged on (benchmark/paired.py), and p corrected for
+    as many comparisons (Holm); below 0.05 is significant. Without scores of single images a row is not clearly worse
+    whose interval holds the best's mean. What reads the same is bold together.
+    """
+    known = [i for i, each in enumerate(cells) if not np.isnan(each.mean)]
+    if len(known) < 2 or not column.direction:
+        return list(cells)
+    top = (max if column.direction == "higher" else min)(known, key=lambda i: cells[i].mean)
+    rest = [i for i in known if i != top]
+    compared = list(cells)
+    for i, made in zip(rest, _compared(cells, top, rest, scores), strict=True):
+        compared[i] = made
+    flags = [_holds(each, compared[top]) for each in compared]
+    if sum(flags) == len(known):
+        return compared
+    return [replace(each, best=flag) for each, flag in zip(compared, flags, strict=True)]
+
+
+def _compared(
+    cells: Sequence[Cell], top: int, rest: Sequence[int], scores: Sequence[Scores]
+) -> list[Cell]:
+    """The rest of a column with its p values and how they were found."""
+    best = scores[top] if scores else None
+    tested = {i: own for i in rest if scores and (own := scores[i]) is not None}
+    found = {}
+    if best is not None and tested:
+        found = dict(zip(tested, differences(list(tested.values()), best), strict=True))
+    corrected = dict(zip(found, holm([each.p for each in found.values()]), strict=True))
+    return [
+        replace(cells[i], p=float(corrected[i]), compared=found[i].test)
+        if i in found and found[i].test
+        else replace(cells[i], compared=INTERVAL if np.isfinite(cells[i].low) else "")
+        for i in rest
+    ]
+
+
+def _holds(cell: Cell, best: Cell) -> bool:
+    if cell is best or (cell.shown == best.shown and not np.isnan(cell.mean)):
+        return True
+    if np.isfinite(cell.p):
+        return cell.p >= _LEVEL
+    return cell.low <= best.mean <= cell.high

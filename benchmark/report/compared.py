@@ -1,0 +1,115 @@
+"""A comparison as tables: one for each pair of models, a row a measure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from benchmark.compare import Line
+from benchmark.report.cells import number_format
+from benchmark.report.formats.grids import grid_latex, grid_markdown
+from benchmark.report.grid import Grid
+from benchmark.report.names import norm_sign
+from benchmark.report.pooling import in_percent
+
+_HEADINGS = ("", "A", "B", "B − A", "95% interval", "p", "Better", "B : A", "n", "Detectable")
+_CAPTION = (
+    "{sides} Means on the same images, seeds averaged (accuracies in %, their differences in points). p after Holm's "
+    "correction for {count} comparisons; better: the winner where p < 0.05, otherwise the difference is noise. B : A: "
+    "on how many images the one and the other has the better score. Detectable: the true difference that such a "
+    "comparison finds (p < 0.05, uncorrected) four times in five. Tests: {tests}."
+)
+
+
+def comparison(lines: Sequence[Line]) -> list[Grid]:
+    """A grid for each data set; where there are several pairs, each has its rows."""
+    sets = groupby(lines, key=lambda line: line.dataset)
+    return [_grid(dataset, list(own), len(lines)) for dataset, own in sets]
+
+
+def text(lines: Sequence[Line], ending: str) -> str:
+    """The comparison as the content of a file: .md, .tex, .csv or .json."""
+    if ending in _TABLES:
+        return "\n\n".join(map(_TABLES[ending], comparison(lines))) + "\n"
+    rows = [_row(line) for line in lines]
+    if ending == ".json":
+        return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+_TABLES = {".md": grid_markdown, ".tex": grid_latex}
+ENDINGS = (*_TABLES, ".csv", ".json")
+
+
+def _row(line: Line) -> dict[str, Any]:
+    """All of a line, in the measure's own unit; None where there is no number."""
+    facts = {name: value for name, value in vars(line).items() if name not in ("difference", "p")}
+    found = asdict(line.difference)
+    numbers = {
+        "mean_a": found.pop("baseline"), "mean_b": found.pop("mean"), "difference": found.pop("value"),
+        "p_uncorrected": found.pop("p"), "p": line.p, **found,
+    }  # fmt: skip
+    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in numbers.items()}
+    return {**facts, **clean, "winner": line.winner}
+
+
+def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
+    tests = ", ".join(dict.fromkeys(line.difference.test for line in lines if line.difference.test))
+    pairs = dict.fromkeys((line.a, line.b) for line in lines)
+    bases = {a for a, _ in pairs}
+    several = len(pairs) > 1
+    title = " against ".join(reversed(next(iter(pairs)))) if not several else (
+        f"All against {next(iter(bases))}" if len(bases) == 1 else "Models of one name in two runs"
+    )  # fmt: skip
+    sides = " ".join(f"A: {a}. B: {b}." for a, b in pairs) if not several else "A and B as named."
+    if several and len(bases) == 1:
+        sides = f"A: {next(iter(bases))}."
+    return Grid(
+        "compare", dataset, f"{title} on {dataset}", ("Model B", *_HEADINGS) if several else _HEADINGS,
+        tuple((*((line.b,) if several else ()), *_cells(line)) for line in lines),
+        _CAPTION.format(sides=sides, count=count, tests=tests or "none"),
+        frozenset(i + several for i in (1, 2, 3, 5, 8, 9)),
+        best=frozenset((r, 6 + several) for r, line in enumerate(lines) if line.winner),
+    )  # fmt: skip
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    d = line.difference
+    name = f"{line.label} {norm_sign(line.threat)}".strip() + {"higher": " ↑", "lower": " ↓"}.get(
+        line.direction, ""
+    )
+    if math.isnan(d.value):
+        return (name, *("–",) * 5, "", "–", str(d.n), "–")
+    scale, spec = _format(line)
+    show = lambda value: _signless(format(scale * value, spec))  # noqa: E731
+    higher, lower = (d.lower, d.higher) if line.direction == "lower" else (d.higher, d.lower)
+    better = {line.a: "A", line.b: "B"}.get(line.winner, "noise" if line.direction else "")
+    return (
+        name, show(d.baseline), show(d.mean), show(d.value), f"{show(d.low)} to {show(d.high)}",
+        "<0.001" if line.p < 0.001 else f"{line.p:.3f}", better, f"{higher} : {lower}", str(d.n), show(d.detectable),
+    )  # fmt: skip
+
+
+def _format(line: Line) -> tuple[float, str]:
+    """Percent with a digit more than tables have, for differences are small."""
+    if in_percent(line.family, line.range):
+        return 100.0, ".2f"
+    d = line.difference
+    return number_format(pd.Series([d.mean, d.baseline]), pd.Series([d.high - d.low]))
+
+
+def _signless(number: str) -> str:
+    """Without the sign of a rounded zero."""
+    return number.lstrip("-") if float(number) == 0 else number

@@ -1,0 +1,116 @@
+"""A grid of texts in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Literal
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from benchmark.report.formats.latex import WIDTH, breakable, minipage, points
+from benchmark.report.formats.markdown import escape
+from benchmark.report.formats.tex_text import FALLBACK, tex
+from benchmark.report.grid import Grid
+from benchmark.report.names import file_stem
+
+_LONG = 150.0
+"""Points from which a column of texts is a paragraph, and its lines break."""
+_GAP = 10.0
+_SHORT = 24
+"""Characters up to which a cell stays on one line of a terminal; names take what is left."""
+
+
+def grid_markdown(grid: Grid) -> str:
+    """A pipe table under its title."""
+    rule = ["--:" if i in grid.numbers else ":--" for i in range(len(grid.headings))]
+    lines = [_pipes([escape(text) for text in grid.headings]), _pipes(rule)]
+    for r, row in enumerate(grid.rows):
+        cells = ["<br>".join(map(escape, text.split("\n"))) for text in row]
+        lines.append(
+            _pipes([f"**{text}**" if grid.bold(r, c) else text for c, text in enumerate(cells)])
+        )
+    return "\n\n".join([f"## {escape(grid.title)}", "\n".join(lines), escape(grid.caption)])
+
+
+def grid_terminal(grid: Grid) -> list[RenderableType]:
+    """The same for rich's console: Text objects throughout, a name is never read as markup."""
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
+    for i, heading in enumerate(grid.headings):
+        short = i > 0 and all(len(row[i]) <= _SHORT for row in grid.rows)
+        justify: Literal["left", "right"] = "right" if i in grid.numbers else "left"
+        shown.add_column(Text(heading), justify=justify, no_wrap=short)
+    for r, row in enumerate(grid.rows):
+        shown.add_row(*(Text(text, _style(grid, r, c)) for c, text in enumerate(row)))
+    return [Text(grid.title, style="bold"), shown, Text(grid.caption, style="dim")]
+
+
+def grid_latex(grid: Grid) -> str:
+    r"""A float for `\input` (it needs booktabs, and array where a column is of paragraphs that share the room)."""
+    body = "\n".join(
+        [
+            r"\begin{table*}[tbp]",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{tex(grid.title)}.}}\label{{tab:{file_stem(grid.name, grid.dataset)}}}",
+            r"\smallskip",
+            rf"\begin{{tabular}}{{@{{}}{_columns(grid)}@{{}}}}",
+            r"\toprule",
+            _line([tex(text) for text in grid.headings]),
+            r"\midrule",
+            *(_line(_cells(grid, r)) for r in range(len(grid.rows))),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *minipage([tex(grid.caption)]),
+            r"\end{table*}",
+            "",
+        ]
+    )
+    fallback = FALLBACK + "\n" if r"\benchglyph" in body else ""
+    needed = "booktabs,array" if r"\arraybackslash" in body else "booktabs"
+    return rf"% needs \usepackage{{{needed}}}" + "\n" + fallback + body
+
+
+def grid_csv(grid: Grid) -> str:
+    """The texts as they are shown."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([grid.headings, *grid.rows])
+    return out.getvalue()
+
+
+def _pipes(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _style(grid: Grid, row: int, column: int) -> str:
+    own = "bold" if (row, column) in grid.best else ""
+    return grid.strong.get(grid.rows[row][column], own)
+
+
+def _columns(grid: Grid) -> str:
+    """The column types: paragraphs where a line would be long, as wide as the others leave room."""
+    texts = [[heading, *(row[i] for row in grid.rows)] for i, heading in enumerate(grid.headings)]
+    wide = [max(points(line) for text in own for line in text.split("\n")) for own in texts]
+    long = [i for i, width in enumerate(wide) if width > _LONG]
+    room = WIDTH - _GAP * len(wide) - sum(width for i, width in enumerate(wide) if i not in long)
+    whole = sum(wide[i] for i in long)
+    kinds = [
+        rf">{{\raggedright\arraybackslash}}p{{{min(wide[i] + 2, room * wide[i] / whole):.0f}pt}}"
+        if i in long
+        else ("r" if i in grid.numbers else "l")
+        for i in range(len(wide))
+    ]
+    return "".join(kinds)
+
+
+def _cells(grid: Grid, r: int) -> list[str]:
+    signed = [re.sub(r"(?<!\w)-(?=\d)", "−", text) for text in grid.rows[r]]
+    cells = [r"\newline ".join(map(breakable, text.split("\n"))) for text in signed]
+    return [rf"\textbf{{{text}}}" if grid.bold(r, c) else text for c, text in enumerate(cells)]
+
+
+def _line(cells: list[str]) -> str:
+    return " & ".join(cells) + r" \\"

@@ -1,0 +1,29 @@
+"""A plain table of texts: what is not a measure of every model (findings, published numbers, comparisons)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Headings and rows of texts; a cell may have several lines. The renderers (formats/grids.py) only place them."""
+
+    name: str
+    """What it is, as part of a file's name: "health"."""
+    dataset: str
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+    numbers: frozenset[int] = frozenset()
+    """The columns of numbers, which stand to the right."""
+    strong: Mapping[str, str] = field(default_factory=dict)
+    """Cells that are to be seen at once: their text -> their colour on a terminal."""
+    best: frozenset[tuple[int, int]] = frozenset()
+    """(row, column) of cells in bold."""
+
+    def bold(self, row: int, column: int) -> bool:
+        """Whether a cell is bold on paper."""
+        return self.rows[row][column] in self.strong or (row, column) in self.best

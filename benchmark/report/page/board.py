@@ -1,0 +1,109 @@
+"""The leaderboard: a table of the report with what the page sorts, filters and draws it by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import pandas as pd
+
+from benchmark.citations import trainer_card
+from benchmark.report.cells import Column
+from benchmark.report.health import Health, health
+from benchmark.report.names import PRETRAINED
+from benchmark.report.quantities import (
+    Quantity,
+    clean_accuracy,
+    interpretability,
+    robust_accuracy,
+)
+from benchmark.report.series import named
+from benchmark.report.table import Row, Table
+
+THIRD_PARTY = "third party"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table, the kind of its training, and what was found of its health."""
+
+    row: Row
+    anchor: str
+    kind: str
+    """The training method without its settings."""
+    health: Health | None
+
+    @property
+    def third_party(self) -> bool:
+        """Whether the model was trained by somebody else."""
+        return self.row.trainer == PRETRAINED
+
+
+@dataclass(frozen=True)
+class Board:
+    """A table as the page shows it."""
+
+    number: int
+    """Of the data set on the page: part of every anchor."""
+    table: Table
+    lines: tuple[Line, ...]
+    axes: tuple[int, int, int]
+    """The columns that the trade-off shows at first: across, up, and as colour."""
+
+    @property
+    def families(self) -> list[tuple[str, int]]:
+        """(family, number of its columns) from left to right."""
+        cut = groupby(column.family for column in self.table.columns)
+        return [(family, len(list(members))) for family, members in cut]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of training, in the order of the rows."""
+        return list(dict.fromkeys(line.kind for line in self.lines))
+
+
+def board(table: Table, records: pd.DataFrame, number: int) -> Board:
+    """The leaderboard of one data set's table and records."""
+    found = health(records)
+    # health has a row for every row of the table, in its order, or none at all
+    states: Sequence[Health | None] = found if found else [None] * len(table.rows)
+    lines = tuple(
+        Line(row, f"model-{number}-{i}", _kind(row), state)
+        for i, (row, state) in enumerate(zip(table.rows, states, strict=True))
+    )
+    return Board(number, table, lines, _axes(table, records))
+
+
+def _kind(row: Row) -> str:
+    if row.trainer == PRETRAINED:
+        return THIRD_PARTY
+    card = trainer_card(row.trainer)
+    return card.name if card else row.trainer.partition(" (")[0]
+
+
+def _axes(table: Table, records: pd.DataFrame) -> tuple[int, int, int]:
+    """Robust accuracy, interpretability and clean accuracy, as in the plot; other columns where one is missing."""
+    own = named(records)
+    wanted = [robust_accuracy(own), interpretability(own), clean_accuracy(own)]
+    found = [_place(table.columns, quantity) for quantity in wanted]
+    free = [i for i in range(len(table.columns)) if i not in found]
+    chosen = [(free.pop(0) if free else 0) if place is None else place for place in found]
+    return chosen[0], chosen[1], chosen[2]
+
+
+def _place(columns: Sequence[Column], quantity: Quantity | None) -> int | None:
+    """The column of a quantity's records."""
+    if quantity is None:
+        return None
+    first = quantity.records.iloc[0]
+    return next(
+        (
+            i
+            for i, column in enumerate(columns)
+            if column.label.startswith(first["label"])
+            and (column.family, column.threat, column.measure)
+            == (first["family"], first["threat"], first["measure"])
+        ),
+        None,
+    )

@@ -1,0 +1,58 @@
+"""Models by attributions: what each attribution marks in one image, for each model."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from benchmark.report.names import file_stem, norm_sign, shortened
+from benchmark.report.read import Run
+from benchmark.report.saliency import (
+    CELL,
+    Arrays,
+    by_attribution,
+    colour_bar,
+    heading,
+    picture,
+    saliency_map,
+    verdict,
+)
+
+_MODELS = 12
+"""Rows of a figure; a page takes no more."""
+
+
+def attribution_grid(run: Run) -> dict[str, Figure]:
+    """One figure a data set with several attributions: rows are models (first seed), columns attributions."""
+    figures = {}
+    for name, part in run.by_dataset().items():
+        maps = by_attribution(part)
+        if len(maps) > 1:
+            figures[file_stem("attribution-grid", name)] = _figure(maps)
+    return figures
+
+
+def _figure(maps: dict[str, dict[str, Arrays]]) -> Figure:
+    models = {name: arrays for found in maps.values() for name, arrays in found.items()}
+    shown = dict(list(models.items())[:_MODELS])
+    figure = Figure(figsize=(CELL * (len(maps) + 1) + 0.9, (CELL + 0.14) * len(shown) + 0.6))
+    axes = figure.subplots(len(shown), len(maps) + 1, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    short = {name: norm_sign(cut) for name, cut in shortened(models, 42).items()}
+    for line, (name, arrays) in zip(axes, shown.items(), strict=True):
+        picture(line[0], arrays["images"][0])
+        predicted, label = arrays["predicted"][0], arrays["labels"][0]
+        verdict(line[0], f"pred. {predicted}", wrong=bool(predicted != label))
+        line[0].text(
+            -0.12, 0.5, heading(short[name]), transform=line[0].transAxes, ha="right", va="center",
+            fontsize=7,
+        )  # fmt: skip
+        for axis, (attribution, found) in zip(line[1:], maps.items(), strict=True):
+            # a map that this network cannot have leaves its place empty
+            if name in found:
+                saliency_map(axis, found[name][f"map/{attribution}"][0])
+    for axis, title in zip(axes[0], ["input", *maps], strict=True):
+        axis.set_title(heading(title.replace("_", " ")), fontsize=7)
+    more = f"the first {len(shown)} of {len(models)} models; " if len(shown) < len(models) else ""
+    colour_bar(figure, axes, f"{more}each map scaled to the 99.5th percentile of its size")
+    return figure

@@ -1,0 +1,142 @@
+"""How measures follow the attack strength of adversarial training, and the accuracy it costs (Kim, Seo & Jeon 2019).
+
+A series is a training method at three or more radii of one norm, all else equal, with standard training as strength 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from benchmark.relations import Correlation, pearson, spearman
+from benchmark.report.grid import Grid
+from benchmark.report.names import norm_sign
+from benchmark.report.pooling import MEASURE, pooled
+from benchmark.report.read import Run
+from benchmark.report.series import clean, threat
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_MODELS = ("strength", "accuracy", "value", "low", "high")
+FEWEST = 3
+"""Radii that make a series."""
+_PUBLISHED = Path(__file__).parent / "kim2019.toml"
+_KINDS = ("Pearson", "Spearman")
+_CAPTION = (
+    "Correlations over models of a measure (mean over seeds) with the radius of the training (0: standard), and with "
+    "clean accuracy, with their 95% intervals (Fisher's)."
+)
+_PAPER = " Published: Kim, Seo & Jeon 2019, 21 models a series, at their scale."
+
+
+class Trend(NamedTuple):
+    """A measure over the models of one series."""
+
+    series: str
+    """The training without its radius: "pgd_at (Linf)"."""
+    norm: str
+    label: str
+    metric: str
+    params: str
+    models: pd.DataFrame
+    """One row a model: strength (the radius), accuracy, value, low, high, in order of strength."""
+
+    def correlations(self) -> dict[str, tuple[Correlation, Correlation]]:
+        """Pearson and Spearman with "strength" and with "accuracy"."""
+        values = self.models["value"]
+        return {
+            other: (pearson(self.models[other], values), spearman(self.models[other], values))
+            for other in ("strength", "accuracy")
+        }
+
+
+def trends(records: pd.DataFrame) -> list[Trend]:
+    """Every measure over every series of one data set's records."""
+    heads = records[records["headline"].astype(bool) & records["at"].isna()]
+    pool = pooled(heads, ["model", "trainer", "train_threat", *MEASURE])
+    accuracies = pooled(clean(records), ["model", "trainer"])[["model", "trainer", "value"]]
+    pool = pool.merge(
+        accuracies.rename(columns={"value": "accuracy"}), how="left", on=["model", "trainer"]
+    )
+    found = [threat(text) or ("", 0.0) for text in map(str, pool["train_threat"])]
+    pool["norm"], pool["strength"] = [norm for norm, _ in found], [eps for _, eps in found]
+    labels = zip(map(str, pool["trainer"]), map(str, pool["train_threat"]), found, strict=True)
+    pool["series"] = [
+        label.replace(written, norm) if norm else label for label, written, (norm, _) in labels
+    ]
+    return list(_trends(pool))
+
+
+def _trends(pool: pd.DataFrame) -> Iterator[Trend]:
+    attacked = pool[pool["norm"] != ""]
+    for (model, series, norm), members in attacked.groupby(["model", "series", "norm"], sort=False):
+        plain = pool[(pool["model"] == model) & (pool["series"] == "standard")]
+        for key, rows in pd.concat([plain, members]).groupby(MEASURE, sort=False):
+            facts = dict(zip(MEASURE, map(str, key), strict=True))
+            if facts["metric"] != "clean_accuracy" and rows["strength"].nunique() > FEWEST:
+                chosen = rows.sort_values("strength")[list(_MODELS)]
+                heading = f"{facts['label']} {facts['threat']}".strip()
+                yield Trend(
+                    str(series), str(norm), heading, facts["metric"], facts["params"], chosen
+                )
+
+
+def grids(run: Run) -> list[Grid]:
+    """A table for each data set that has a series, with the paper's figures beside those of its own suite."""
+    found = {name: trends(part.records) for name, part in run.by_dataset().items()}
+    own = str(run.manifest.get("suite", "")).startswith("kim2019")
+    return [
+        _grid(name, series, paper=own and name == "cifar10")
+        for name, series in found.items()
+        if series
+    ]
+
+
+def _grid(dataset: str, found: list[Trend], paper: bool) -> Grid:
+    columns = [f"{kind}, {other}" for other in ("strength", "accuracy") for kind in _KINDS]
+    heads = [text for column in columns for text in ([column, "published"] if paper else [column])]
+    return Grid(
+        "trends", dataset, f"Trends over attack strength on {dataset}",
+        ("Training", "Measure", "Models", *heads),
+        tuple(_row(trend, paper) for trend in found), _CAPTION + _PAPER * paper,
+        numbers=frozenset(range(2, 3 + len(heads))),
+    )  # fmt: skip
+
+
+def _row(trend: Trend, paper: bool) -> tuple[str, ...]:
+    stated = _stated(trend) if paper else {}
+    cells = [norm_sign(trend.series), norm_sign(trend.label), str(len(trend.models))]
+    for other, pair in trend.correlations().items():
+        for i, correlation in enumerate(pair):
+            cells.append(_written(correlation))
+            if paper:
+                cells.append(f"{stated[other][i]:.2f}" if stated else "–")
+    return tuple(cells)
+
+
+def _written(correlation: Correlation) -> str:
+    if pd.isna(correlation.value):
+        return "–"
+    interval = f" [{correlation.low:.2f}, {correlation.high:.2f}]"
+    return f"{correlation.value:.2f}" + interval * (not pd.isna(correlation.low))
+
+
+def _stated(trend: Trend) -> dict[str, list[float]]:
+    """What the paper prints for this series; empty where it has none."""
+    loss = "margin" if "loss=margin" in trend.series else "xent"
+    given = "gradient_x_input" if "gradient_x_input" in trend.params else "gradient"
+    wanted = {"norm": trend.norm, "loss": loss, "attribution": given, "metric": trend.metric}
+    return next((s for s in _published() if wanted.items() <= s.items()), {})
+
+
+@cache
+def _published() -> tuple[dict[str, Any], ...]:
+    return tuple(tomllib.loads(_PUBLISHED.read_text(encoding="utf-8"))["series"])

@@ -1,0 +1,89 @@
+"""How often 95% intervals hold the truth, and how often p < 0.05 is wrong: the figures of docs/statistics.md.
+
+    python tests/peers/coverage.py
+
+Two models that are equally good, 120 images of which some are harder for both, networks `spread` apart; and, for the
+choice between Student's t and the bootstrap, differences of log-normal scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from benchmark.paired import difference
+from benchmark.statistics import combine_seeds, estimate
+
+TRIALS = 2000
+KINDS = {
+    "0/1 scores, one network": (1, 1, 0.0, True),
+    "0/1 scores, two seeds": (2, 1, 0.0, True),
+    "0/1 scores, three seeds": (3, 1, 0.1, True),
+    "other scores, one network": (1, 1, 0.0, False),
+    "other scores, two seeds": (2, 1, 0.0, False),
+    "other scores, three seeds alike": (3, 1, 0.0, False),
+    "other scores, three seeds apart": (3, 1, 0.1, False),
+    "other scores, ten seeds apart": (10, 1, 0.3, False),
+    "two seeds of two refits": (2, 2, 0.2, False),
+    "one seed of three refits": (1, 3, 0.2, False),
+}
+
+
+def model(
+    rng: np.random.Generator, hard: np.ndarray, seeds: int, refits: int, spread: float, binary: bool
+) -> np.ndarray:
+    """Scores (seeds, refits, n) around 0."""
+    own = hard + rng.normal(0, 0.5, len(hard))
+    networks = rng.normal(0, spread, (seeds, refits, 1))
+    scores = own + networks + rng.normal(0, 0.5, (seeds, refits, len(hard)))
+    return (scores > 0).astype(float) if binary else scores
+
+
+def comparisons() -> None:
+    print("| comparison | interval covers | p < 0.05 without a difference |\n| :-- | --: | --: |")
+    for kind, how in KINDS.items():
+        rng, covered, wrong = np.random.default_rng(0), 0, 0
+        for _ in range(TRIALS):
+            hard = rng.normal(0, 0.7, 120)
+            got = difference(model(rng, hard, *how), model(rng, hard, *how))
+            covered += got.low <= 0 <= got.high
+            wrong += got.p < 0.05
+        print(f"| {kind} | {100 * covered / TRIALS:.1f}% | {100 * wrong / TRIALS:.1f}% |")
+
+
+def means() -> None:
+    print("\n| mean of one model | interval covers |\n| :-- | --: |")
+    for networks, spread in ((1, 0.0), (3, 0.0), (3, 0.15), (5, 0.15), (10, 0.15)):
+        rng, covered = np.random.default_rng(0), 0
+        for _ in range(TRIALS):
+            hard = rng.normal(0, 0.3, 100)
+            nets = rng.normal(0, spread, (networks, 1))
+            scores = hard + nets + rng.normal(0, 0.2, (networks, 100))
+            got = combine_seeds([estimate(row) for row in scores])
+            covered += got.low <= 0 <= got.high
+        apart = f", {spread} apart" if networks > 1 else ""
+        print(f"| seeds: {networks}{apart} | {100 * covered / TRIALS:.1f}% |")
+
+
+def bootstrap() -> None:
+    print("\n| log-normal differences | Student's t | bootstrap, BCa | bootstrap, percentile |")
+    print("| :-- | --: | --: | --: |")
+    truth = np.exp(0.5) - np.exp(0.32)
+    for n in (30, 100, 300):
+        rng, hits = np.random.default_rng(0), np.zeros(3)
+        for _ in range(TRIALS // 4):
+            d = rng.lognormal(0, 1, n) - rng.lognormal(0, 0.8, n)
+            ends = [stats.ttest_1samp(d, 0).confidence_interval()]
+            ends += [
+                stats.bootstrap((d,), np.mean, n_resamples=999, method=method, rng=rng).confidence_interval
+                for method in ("BCa", "percentile")
+            ]  # fmt: skip
+            hits += [low <= truth <= high for low, high in ends]
+        shares = " | ".join(f"{400 * hit / TRIALS:.1f}%" for hit in hits)
+        print(f"| {n} images | {shares} |")
+
+
+if __name__ == "__main__":
+    comparisons()
+    means()
+    bootstrap()

@@ -1,0 +1,234 @@
+"""`bench compare`: what is noise and what is not, what cannot be compared, and the gate for CI."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from benchmark.cli import app
+from benchmark.compare import CompareError, compare, failures, gate
+from benchmark.ledger import Entry
+from benchmark.paired import MCNEMAR
+from benchmark.report.compared import comparison, text
+from benchmark.report.read import COLUMNS
+
+N = 1000
+CLEAN = {"metric": "clean_accuracy", "family": "robustness", "label": "Clean", "measure": "accuracy", "threat": "",
+         "range": "0..1", "direction": "higher"}  # fmt: skip
+DISTANCE = {"metric": "reconstruction_distance", "family": "manifold", "label": "Manifold distance", "threat": "",
+            "measure": "distance", "range": "unbounded", "direction": "lower"}  # fmt: skip
+Scores = dict[str, list[np.ndarray]]
+
+
+def wrong(share: float, n: int = N) -> np.ndarray:
+    """0/1 scores, wrong on this share of the images, the first ones."""
+    scores = np.ones(n)
+    scores[: round(share * n)] = 0
+    return scores
+
+
+def folder(
+    place: Path, models: dict[str, np.ndarray], what: dict[str, str] = CLEAN, first: int = 0
+) -> Path:
+    """A run's folder with one measure of these models."""
+    rows, samples = [], []
+    for name, scores in models.items():
+        own = {
+            **dict.fromkeys(COLUMNS, ""),
+            **what,
+            "dataset": "digits",
+            "model": "mlp",
+            "trainer": name,
+            "seed": 0,
+        }
+        mean = float(scores.mean())
+        rows.append({**own, "at": np.nan, "value": mean, "low": mean, "high": mean, "stderr": 0.0, "n": len(scores),
+                     "headline": True, "reconstruction": False})  # fmt: skip
+        facts = {
+            key: own[key]
+            for key in (
+                "dataset",
+                "model",
+                "trainer",
+                "threat",
+                "metric",
+                "params",
+                "measure",
+                "seed",
+            )
+        }
+        images = np.arange(first, first + len(scores))
+        samples.append(
+            pd.DataFrame(
+                {
+                    **facts,
+                    "refit": 0,
+                    "at": np.nan,
+                    "image": images,
+                    "label": images % 10,
+                    "value": scores,
+                }
+            )
+        )
+    place.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(place / "records.parquet")
+    pd.concat(samples).to_parquet(place / "samples.parquet")
+    return place
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A model that is 9% wrong, one of 0.3 points less and one of 3 points less, on 1,000 images."""
+    rng = np.random.default_rng(0)
+    base = wrong(0.09)
+    near, far = base.copy(), base.copy()
+    # more discordant images than the difference needs: 13 and 10, 60 and 30
+    for scores, lost, won in ((near, 13, 10), (far, 60, 30)):
+        scores[rng.choice(np.flatnonzero(base == 1), lost, replace=False)] = 0
+        scores[rng.choice(np.flatnonzero(base == 0), won, replace=False)] = 1
+    return folder(tmp_path / "run", {"base": base, "near": near, "far": far})
+
+
+def test_a_difference_of_three_tenths_of_a_point_is_noise_and_one_of_three_is_not(
+    three: Path,
+) -> None:
+    near, far = compare(three, baseline="base")
+    assert near.difference.value == pytest.approx(-0.003)
+    assert (near.winner, near.p > 0.5, near.difference.test) == ("", True, MCNEMAR)
+    assert far.difference.value == pytest.approx(-0.03)
+    assert (far.winner, far.p < 0.01, far.difference.n) == ("base", True, N)
+    # 3 points are more than 90 discordant images let one find, 0.3 less than 23 do
+    assert far.difference.detectable < 0.03
+    assert near.difference.detectable > 0.003
+    (grid,) = comparison([near, far])
+    assert [row[7] for row in grid.rows] == ["noise", "A"]
+    assert [row[8] for row in grid.rows] == ["10 : 13", "30 : 60"]
+
+
+def test_p_values_are_corrected_for_all_that_is_asked(three: Path) -> None:
+    (alone,) = compare(three, models=("base", "far"))
+    both = compare(three, baseline="base")
+    assert alone.p == alone.difference.p
+    assert both[1].p == pytest.approx(2 * alone.p)
+
+
+def test_lower_is_better_where_the_measure_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    far = rng.random(200)
+    (line,) = compare(
+        folder(tmp_path / "run", {"a": far, "b": far - 0.1 + rng.normal(0, 0.01, 200)}, DISTANCE)
+    )
+    assert line.winner == "b"
+    assert line.gain[0] == pytest.approx(0.1, abs=0.01)
+    assert failures([gate("reconstruction_distance:0.05")], [line]) == []
+    assert comparison([line])[0].rows[0][7].startswith("200 :")
+
+
+def test_two_runs_pair_what_bears_the_same_name(tmp_path: Path) -> None:
+    one = folder(tmp_path / "one", {"x": wrong(0.1), "y": wrong(0.2)})
+    other = folder(tmp_path / "two", {"x": wrong(0.1), "y": wrong(0.4), "z": wrong(0.3)})
+    assert [(line.a, line.b, line.winner) for line in compare(one, other)] == [
+        ("x", "x", ""),
+        ("y", "y", "y"),
+    ]
+    assert compare(one, other, models=("x", "z"))[0].difference.value == pytest.approx(-0.2)
+    alone = folder(tmp_path / "three", {"w": wrong(0.3)})
+    assert [
+        (line.a, line.b) for line in compare(alone, folder(tmp_path / "four", {"v": wrong(0.3)}))
+    ] == [("w", "v")]
+
+
+def test_what_cannot_be_paired_is_refused(three: Path, tmp_path: Path) -> None:
+    with pytest.raises(CompareError, match=r"which of the 3 models\? .* base, near, far"):
+        compare(three)
+    with pytest.raises(CompareError, match=r"no model 'fra' .did you mean 'far'"):
+        compare(three, models=("base", "fra"))
+    with pytest.raises(CompareError, match="only one of them"):
+        compare(three, models=("base", "far"), baseline="base")
+    shifted = folder(tmp_path / "shifted", {"base": wrong(0.1)}, first=5)
+    with pytest.raises(
+        CompareError, match=r"different images of digits .1000 and 1000, or their labels differ"
+    ):
+        compare(three, shifted)
+    with pytest.raises(CompareError, match="no model bears the same name"):
+        compare(three, folder(tmp_path / "others", {"q": wrong(0.1)}))
+    with pytest.raises(CompareError, match="no measure with scores of single images"):
+        compare(three, models=("base", "far"), words=["gini"])
+    (three / "samples.parquet").unlink()
+    with pytest.raises(CompareError, match="scores of single images"):
+        compare(three, models=("base", "far"))
+
+
+def plan(place: Path, images: str) -> None:
+    """The ledger of a run whose test images have this fingerprint."""
+    texts = dict.fromkeys(Entry.__dataclass_fields__, "")
+    line = Entry(**{**texts, "dataset": "digits", "images": images, "reconstruction": False, "seed": 0,
+                    "directions": {"accuracy": "higher"}, "ranges": {"accuracy": "0..1"}})  # type: ignore[arg-type]  # fmt: skip
+    content = {"suite": "s", "entries": [asdict(line)], "failures": {}}
+    (place / "plan.json").write_text(json.dumps(content))
+
+
+def test_other_fingerprints_are_refused(tmp_path: Path) -> None:
+    one, other = (folder(tmp_path / name, {"x": wrong(0.1)}) for name in ("one", "two"))
+    plan(one, "aaaa")
+    plan(other, "bbbb")
+    with pytest.raises(
+        CompareError, match=r"different images of digits \(fingerprints aaaa and bbbb\).*--limit"
+    ):
+        compare(one, other)
+    plan(other, "aaaa")
+    assert len(compare(one, other)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["clean_accuracy:x y", "clean_accuracy:-1", ":0.1", "clean_accuracy:inf"]
+)
+def test_gates_that_say_nothing_are_refused(text: str, three: Path) -> None:
+    with pytest.raises(Exception, match=r"gate|form METRIC") as caught:
+        failures([gate(text)], compare(three, baseline="base"))
+    assert type(caught.value).__name__ in ("CompareError", "ColumnError")
+
+
+def bench(*words: object) -> Result:
+    return CliRunner().invoke(app, ["compare", *map(str, words)])
+
+
+def test_the_gate_fails_on_what_is_surely_worse(three: Path) -> None:
+    assert bench(three, "--models", "base", "far", "--gate", "clean_accuracy:0.001").exit_code == 1
+    assert (
+        bench(three, "--models", "base", "far", "--gate", "clean_accuracy:0.02").exit_code == 0
+    ), "3 points may be 2"
+    assert bench(three, "--models", "base", "near", "--gate", "clean_accuracy").exit_code == 0
+    assert bench(three, "--models", "far", "base", "--gate", "clean_accuracy").exit_code == 0, (
+        "better is not worse"
+    )
+    with pytest.raises(CompareError, match="cannot be judged"):
+        failures([gate("auto_attack:0.01")], compare(three, baseline="base"))
+
+
+def test_every_format_has_the_same_numbers(three: Path, tmp_path: Path) -> None:
+    lines = compare(three, baseline="base")
+    rows = json.loads(text(lines, ".json"))
+    table = list(csv.DictReader(io.StringIO(text(lines, ".csv"))))
+    for row, other, line in zip(rows, table, lines, strict=True):
+        assert row["difference"] == line.difference.value == float(other["difference"])
+        assert (row["winner"], row["p"]) == (line.winner, line.p)
+        shown = f"{100 * line.difference.value:.2f}"
+        assert f"| {shown} |" in text(lines, ".md")
+        minus = shown.replace("-", r"\ensuremath{-}")
+        assert f"& {minus} &" in text(lines, ".tex")
+    for ending in ("md", "tex", "csv", "json"):
+        file = tmp_path / f"table.{ending}"
+        assert bench(three, "--baseline", "base", "--out", file).exit_code == 0
+        assert file.read_text() == text(lines, f".{ending}")
+    assert json.loads(bench(three, "--baseline", "base", "--json").stdout) == rows
+    assert bench(three, "--baseline", "base", "--out", "table.doc").exit_code != 0

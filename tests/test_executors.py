@@ -1,0 +1,125 @@
+"""Executors: order of needs, deaths of workers, help for what can be divided, GPUs."""
+
+import importlib
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmark.executors import Job, Outcome, execute, processes
+from benchmark.executors.schedule import TRIES, scheduled
+
+
+@pytest.fixture
+def deeds(monkeypatch):
+    """tests/workers/deeds.py, as the worker processes import it (they take on this process's path)."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "workers"))
+    return importlib.import_module("deeds")
+
+
+def outcomes(jobs, workers):
+    return {outcome.job.name: outcome.error for outcome in execute(jobs, workers)}
+
+
+def test_a_worker_that_dies_costs_its_own_job_only(deeds, tmp_path):
+    jobs = [
+        Job("kills", "", deeds.die, (tmp_path / "kills", 99)),
+        Job("needs", "", time.sleep, (0,), ("kills",)),
+        Job("unlucky", "", deeds.die, (tmp_path / "unlucky", 1)),
+        Job("fails", "", deeds.fail, (tmp_path / "mark",)),
+        Job("works", "", deeds.touch, (tmp_path / "mark",)),
+    ]
+    found = outcomes(jobs, 2)
+    assert str(found["kills"]).startswith(f"it killed its worker {TRIES} times")
+    assert len((tmp_path / "kills").read_text()) == TRIES
+    assert "its model failed: it killed" in str(found["needs"])
+    assert str(found["fails"]) == "ValueError: its own trouble"
+    assert found["unlucky"] is found["works"] is None
+    assert len((tmp_path / "unlucky").read_text()) == 2
+
+
+def test_a_worker_with_nothing_else_to_do_helps_and_is_not_waited_for(deeds, tmp_path):
+    """The first job ends only once it was helped; its helper fails. The helper of the second never ends."""
+    jobs = [
+        Job("a", "", deeds.wait_for, (tmp_path / "a",), help=deeds.fail),
+        Job("b", "", deeds.wait_for, (tmp_path / "b",), ("a",), help=deeds.hold),
+    ]
+    assert outcomes(jobs, 2) == {"a": None, "b": None}
+
+
+def test_here_a_failure_is_told_and_the_others_go_on(deeds, tmp_path):
+    jobs = [
+        Job("a", "", deeds.fail, (tmp_path / "a",)),
+        Job("b", "", int, (), ("a",)),
+        Job("c", "", int, ()),
+    ]
+    found = outcomes(jobs, 1)
+    assert str(found["a"]) == "ValueError: its own trouble"
+    assert str(found["b"]) == "its model failed: ValueError: its own trouble"
+    assert found["c"] is None
+
+
+class Recorded:
+    """A pool in this process: it says what was begun, and lets the oldest end."""
+
+    one_machine = True
+
+    def __init__(self, size):
+        self.size, self.running, self.begun = size, [], []
+
+    def room(self):
+        return self.size - len(self.running)
+
+    def begin(self, ticket):
+        self.running.append(ticket)
+        self.begun.append((ticket.job.name, ticket.helping))
+
+    def ended(self):
+        ticket = self.running.pop(0)
+        dies = ticket.job.name == "dies"
+        return [(ticket, None if dies else Outcome(ticket.job, None, 0.0))]
+
+    def close(self):
+        pass
+
+
+def begun(jobs, size):
+    pool = Recorded(size)
+    list(scheduled(jobs, lambda: pool))
+    return pool.begun
+
+
+def test_jobs_wait_for_what_they_need():
+    jobs = [
+        Job("read", "", int, (), ("make",)),
+        Job("other", "", int, ()),
+        Job("make", "", int, (), ("of an earlier run",)),
+    ]
+    assert begun(jobs, 3) == [("other", False), ("make", False), ("read", False)]
+
+
+def test_help_comes_after_all_work_and_goes_to_who_has_least():
+    jobs = [Job(name, name, int, (), help=float) for name in "ab"] + [Job("c", "c", int, ())]
+    first = begun(jobs, 7)
+    assert first[:3] == [("a", False), ("b", False), ("c", False)]
+    assert sorted(first[3:7]) == [("a", True), ("a", True), ("b", True), ("b", True)]
+
+
+def test_the_last_try_of_a_job_has_the_machine_for_itself():
+    jobs = [Job("dies", "", int, ()), *(Job(str(i), "", int, ()) for i in range(4))]
+    names = [name for name, _ in begun(jobs, 2)]
+    assert names.count("dies") == TRIES
+    assert names == ["dies", "0", "dies", "1", "dies", "2", "3"]
+
+
+def test_each_worker_has_a_gpu_while_there_are_enough(deeds, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "gpus", lambda device: ("4", "7"))
+    jobs = [Job(str(i), "", deeds.own_gpu, (tmp_path / "seen", 3)) for i in range(3)]
+    assert set(outcomes(jobs, 3).values()) == {None}
+    assert sorted((tmp_path / "seen").read_text().split()) == ["4", "4", "7"]
+
+
+def test_the_gpus_are_those_that_are_visible(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert processes.gpus("cuda") == ("2", "5")
+    assert processes.gpus("cuda:1") == processes.gpus("cpu") == ()

@@ -1,0 +1,407 @@
+"""Tables: which columns they have, what is bold, and that every format says the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from benchmark.cli import app
+from benchmark.columns import NAMES, ColumnError, check
+from benchmark.errors import BenchError
+from benchmark.paired import FLIPPED, MCNEMAR, NETWORKS
+from benchmark.report.chosen import EVERYTHING, main_words
+from benchmark.report.formats.grids import grid_csv, grid_latex, grid_markdown
+from benchmark.report.formats.latex import document, latex, latex_document
+from benchmark.report.formats.tidy_json import tidy_json
+from benchmark.report.grid import Grid
+from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
+from benchmark.report.sets import all_tables, shown, tables
+from benchmark.report.table import Table, table
+from benchmark.suite import SuiteError
+from benchmark.suite import read as read_suite
+
+MEASURES = {
+    ("clean_accuracy", ""): ("robustness", "Clean", "accuracy", "0..1"),
+    ("pgd", "Linf 0.1"): ("robustness", "PGD-20", "robust_accuracy", "0..1"),
+    ("pgd", "L2 1.0"): ("robustness", "PGD-20", "robust_accuracy", "0..1"),
+    ("pgd", "Linf 0.05"): ("robustness", "PGD-20", "robust_accuracy", "0..1"),
+    ("auto_attack", "Linf 0.1"): ("robustness", "AutoAttack", "robust_accuracy", "0..1"),
+    ("roar", ""): ("fidelity", "ROAR gradient", "score", "-1..1"),
+    ("infidelity", ""): ("fidelity", "Infidelity gradient", "infidelity", "0.."),
+    ("etmann_alignment", ""): ("manifold", "Alignment", "alignment", "unbounded"),
+    ("gini", ""): ("sharpness", "Gini gradient", "gini", "0..1"),
+    ("entropy", ""): ("sharpness", "Entropy gradient", "entropy", "0..1"),
+    ("mine", ""): ("own", "Mine", "mine", "unbounded"),
+}
+Scores = Mapping[str, Mapping[tuple[str, str], np.ndarray]]
+"""Trainer -> metric and threat -> (seeds, refits, n)."""
+
+
+def line(
+    trainer: str, seed: int, metric: str, threat: str, value: float, **more: object
+) -> dict[str, object]:
+    family, label, measure, scope = MEASURES[metric, threat]
+    usual = dict.fromkeys(COLUMNS, "") | {
+        "dataset": "digits", "model": "mlp", "trainer": trainer, "seed": seed, "metric": metric, "threat": threat,
+        "family": family, "label": label, "measure": measure, "range": scope, "direction": "higher", "at": math.nan,
+        "value": value, "low": value - 0.05, "high": value + 0.05, "stderr": 0.02, "n": 300, "headline": True,
+        "reconstruction": False,
+    }  # fmt: skip
+    return {**usual, **more}
+
+
+def run_of(
+    scores: Scores, folder: Path | None = None, manifest: dict[str, object] | None = None
+) -> Run:
+    """A run with these scores; without a folder the scores of single images are not kept."""
+    rows, samples = [], []
+    for trainer, own in scores.items():
+        for (metric, threat), values in own.items():
+            for seed, refits in enumerate(values):
+                rows.append(line(trainer, seed, metric, threat, float(np.nanmean(refits))))
+                for refit, each in enumerate(refits):
+                    samples.append(pd.DataFrame({
+                        "dataset": "digits", "model": "mlp", "trainer": trainer, "threat": threat, "metric": metric,
+                        "params": "", "seed": seed, "refit": refit, "measure": rows[-1]["measure"], "at": math.nan,
+                        "image": np.arange(len(each)), "label": 0, "value": each,
+                    }))  # fmt: skip
+    if folder:
+        pd.DataFrame(rows).to_parquet(folder / "records.parquet")
+        pd.concat(samples).to_parquet(folder / "samples.parquet")
+        (folder / "manifest.json").write_text(json.dumps(manifest or {}))
+        return read(folder)
+    return Run(tidy(pd.DataFrame(rows)), manifest or {})
+
+
+def everything(
+    seed: int = 0, names: Sequence[str] = ("standard", "pgd_at (Linf 0.1)", "sagr")
+) -> Scores:
+    rng = np.random.default_rng(seed)
+    return {name: {key: rng.random((2, 1, 30)) for key in MEASURES} for name in names}
+
+
+def labels(made: Table) -> list[str]:
+    return [f"{column.label} {column.threat}".strip() for column in made.columns]
+
+
+def test_the_short_table_has_what_most_papers_show_and_what_is_ones_own() -> None:
+    run = run_of(everything())
+    assert labels(tables(run, "main")[0]) == [
+        "Clean", "AutoAttack Linf 0.1", "ROAR gradient", "Alignment", "Gini gradient", "Mine",
+    ]  # fmt: skip
+    assert main_words(run.records[run.records["metric"] != "auto_attack"])[-2:] == (
+        "etmann_alignment",
+        "own/*",
+    )
+    assert "pgd" in main_words(run.records[run.records["metric"] != "auto_attack"])
+
+
+def test_a_short_run_is_shown_whole() -> None:
+    few = {name: dict(list(own.items())[:4]) for name, own in everything().items()}
+    assert main_words(run_of(few).records) == EVERYTHING
+
+
+def test_the_sets_are_by_family_and_threats_stand_together() -> None:
+    run = run_of(everything())
+    assert labels(tables(run, "robustness")[0]) == [
+        "Clean", "PGD-20 Linf 0.05", "PGD-20 Linf 0.1", "AutoAttack Linf 0.1", "PGD-20 L2 1.0",
+    ]  # fmt: skip
+    assert labels(tables(run, "fidelity")[0]) == ["ROAR gradient", "Infidelity gradient"]
+    assert tables(run, "cost") == []
+    assert len(tables(run, "all")[0].columns) == len(MEASURES)
+    assert [each.name for each in all_tables(run)] == [
+        "main",
+        "robustness",
+        "fidelity",
+        "sharpness",
+    ]
+    with pytest.raises(ReportError, match=r"no such table.*'robustness'"):
+        tables(run, "robustnes")
+
+
+OWN = {
+    "paper": {
+        "title": "Two things",
+        "columns": ["gini", "pgd@Linf", "pgd.margin", "roar:gradient", "auto_attack@L2"],
+    }
+}
+
+
+def test_a_suites_own_table_has_its_columns_in_its_order() -> None:
+    run = run_of(everything(), manifest={"invocations": [{"definition": {"tables": OWN}}]})
+    margin = [
+        line(
+            "standard",
+            0,
+            "pgd",
+            "Linf 0.1",
+            0.3,
+            measure="margin",
+            headline=False,
+            range="unbounded",
+        )
+    ]
+    run = Run(tidy(pd.concat([run.records, pd.DataFrame(margin)])), run.manifest)
+    (made,) = tables(run, "paper")
+    assert labels(made) == [
+        "Gini gradient", "PGD-20 Linf 0.1", "PGD-20 Linf 0.05", "PGD-20 margin Linf 0.1", "ROAR gradient",
+    ]  # fmt: skip
+    assert made.title == "Two things on digits"
+    assert made.caption.endswith("Not in this run: auto_attack@L2.")
+    assert made in list(all_tables(run))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("roar gradient", r"form METRIC\[\.MEASURE\]\[:SETTING\]\[@THREAT\]"),
+        ("rar", "no metric 'rar' .did you mean 'roar'"),
+        ("pgd.accuracy", "pgd has no measure 'accuracy'"),
+        ("pgd:stps=20", "no setting 'stps' .did you mean 'steps'"),
+        ("gini@Linf", "gini is measured under no threat"),
+        ("pgd@Lmax", "no threat 'Lmax'; valid: Linf, L2, L1"),
+        ("sharp/*", "no family 'sharp'"),
+    ],
+)
+def test_words_that_choose_nothing_are_refused(word: str, message: str) -> None:
+    with pytest.raises(ColumnError, match=message):
+        check(word)
+
+
+@pytest.mark.parametrize(
+    "word", ["pgd", "pgd.margin:steps=20@Linf 8/255", "roar:gradient_x_input", "cost", "manifold/*"]
+)
+def test_words_that_can_choose_are_taken(word: str) -> None:
+    check(word)
+
+
+def suite(tmp_path: Path, tables: str) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        f'name = "mine"\n[[metric]]\nname = "clean_accuracy"\n[[metric]]\nname = "./own.py"\n{tables}'
+    )
+    return path
+
+
+def test_a_suites_tables_are_checked_when_it_is_read(tmp_path: Path) -> None:
+    good = read_suite(str(suite(tmp_path, '[tables.a]\ncolumns = ["own", "clean_accuracy"]')))
+    assert good.tables["a"].columns == ["own", "clean_accuracy"]
+    for content, message in {
+        '[tables.a]\ncolumns = ["gini", "clen_accuracy"]': r"toml: tables\.a\.columns\[1\] = 'clen_accuracy': no",
+        '[tables.main]\ncolumns = ["gini"]': r"tables\.main: the name of a usual table",
+        "[tables.a]\ncolumns = []": r"tables\.a\.columns",
+        '[tables.a]\ncolumn = ["gini"]': r"'tables\.a\.columns' is missing|unknown key 'tables\.a\.column'",
+    }.items():
+        with pytest.raises(SuiteError, match=message):
+            read_suite(str(suite(tmp_path, content)))
+
+
+def bits(share: float, n: int = 400, seed: int = 0) -> np.ndarray:
+    """0/1 scores; the same images are the hard ones for every share."""
+    return (np.random.default_rng(seed).random(n) < share).astype(float)
+
+
+def bold(made: Table) -> list[str]:
+    return [row.name for row in made.rows if row.cells[0].best]
+
+
+def test_bold_is_what_the_same_images_do_not_tell_from_the_best(tmp_path: Path) -> None:
+    key = ("clean_accuracy", "")
+    noise = bits(0.9)
+    noise[:4] = 1 - noise[:4]
+    scores = {
+        "best": {key: bits(0.9)[None, None]},
+        "noise": {key: noise[None, None]},
+        "worse": {key: bits(0.87)[None, None]},
+    }
+    paired, alone = tables(run_of(scores, tmp_path), "main")[0], tables(run_of(scores), "main")[0]
+    assert bold(paired) == ["best", "noise"]
+    assert {row.name: row.cells[0].compared for row in paired.rows if row.cells[0].compared}[
+        "worse"
+    ] == MCNEMAR
+    assert paired.rows[2].cells[0].p < 0.05
+    assert "exact McNemar tests of 0/1 scores" in paired.caption
+    # the intervals alone, of 5 points, cannot tell them
+    assert bold(alone) == []
+    assert "Holm" not in alone.caption
+
+
+def test_without_single_images_intervals_decide_and_the_caption_says_so() -> None:
+    key = ("gini", "")
+    made = tables(
+        run_of(
+            {
+                name: {key: np.full((1, 1, 9), v)}
+                for name, v in (("a", 0.9), ("b", 0.88), ("c", 0.7))
+            }
+        ),
+        "main",
+    )[0]
+    assert bold(made) == ["a", "b"]
+    assert "clearly worse (whose interval holds the best's mean)" in made.caption
+
+
+def test_refits_and_seeds_are_in_the_test_and_in_the_caption_where_there_are_any(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    refits = np.array([[[0.0], [0.2]], [[0.1], [0.0]]])
+    levels = {"a": 0.5, "b": 0.4, "c": -0.9}
+    apart = {
+        name: {("roar", ""): v + refits + rng.normal(0, 0.01, (2, 2, 50))}
+        for name, v in levels.items()
+    }
+    made = tables(run_of(apart, tmp_path), "main")[0]
+    assert bold(made) == ["a", "b"]
+    assert made.rows[1].cells[0].compared == NETWORKS
+    assert "retrain several times" in made.caption
+    once = {name: {("roar", ""): own["roar", ""][:, :1]} for name, own in apart.items()}
+    (tmp_path / "once").mkdir()
+    made = tables(run_of(once, tmp_path / "once"), "main")[0]
+    assert made.rows[1].cells[0].compared == FLIPPED
+    assert "retrain" not in made.caption
+
+
+def test_json_says_what_the_table_says() -> None:
+    made = tables(run_of(everything()), "all")[0]
+    content = json.loads(tidy_json(made))
+    assert [column["label"] for column in content["columns"]] == [
+        column.label for column in made.columns
+    ]
+    for row, own in zip(content["rows"], made.rows, strict=True):
+        assert row["name"] == own.name
+        for told, cell, column in zip(row["cells"], own.cells, made.columns, strict=True):
+            assert told["shown"] == f"{cell.shown} ± {cell.reach}"
+            assert format(told["mean"], column.spec) == cell.shown
+            assert (told["best"], told["n"], told["p"]) == (cell.best, cell.n, None)
+
+
+def test_several_data_sets_are_a_list_in_json() -> None:
+    run = run_of(everything())
+    twice = Run(tidy(pd.concat([run.records, run.records.assign(dataset="other")])))
+    assert [each["dataset"] for each in json.loads(shown(twice, "main", "json"))] == [
+        "digits",
+        "other",
+    ]
+    assert shown(twice, "main", "latex").count(r"\label{tab:") == 2
+
+
+NASTY = [
+    "<script>alert('x')</script>",
+    "a_b & 100% of $x_1$ #7 ~^\\{}",
+    "Äpfel, 中文, α",
+    "x" * 200,
+    "many_words_" * 18,
+]
+
+
+def compiled(text: str, folder: Path) -> str:
+    """What pdflatex says."""
+    (folder / "table.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
+    )
+    if "booktabs.sty' not found" in done.stdout:
+        pytest.skip("this TeX has no booktabs")
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex is installed")
+def test_twenty_rows_and_nasty_names_fit_the_page(tmp_path: Path) -> None:
+    scores = everything(names=[*NASTY, *(f"method_{i} (Linf 8/255)" for i in range(15))])
+    made = tables(run_of(scores), "all")[0]
+    finding = Grid(
+        "health",
+        "digits",
+        "Health",
+        ("", "Level", "Why"),
+        tuple((n, "FAIL", f"{n}\nwhy " * 9) for n in NASTY),
+        "No.",
+    )
+    said = compiled(document(latex(made) + grid_latex(finding)), tmp_path)
+    assert "Overfull" not in said
+    assert "multiply defined" not in said
+
+
+def test_every_name_survives_in_every_format() -> None:
+    made = tables(run_of(everything(names=NASTY)), "main")[0]
+    text = latex(made)
+    for name in NASTY[:3]:
+        assert name in json.loads(tidy_json(made))["rows"][NASTY.index(name)]["name"]
+    assert r"\ensuremath{<}script\ensuremath{>}alert('x')\ensuremath{<}/" in text
+    assert r"a\_b \& 100\% of \$x\_1\$" in text
+    assert "".join(re.findall(r"x{10,}", text)).count("x") == 200
+    assert latex_document(made).count(r"\begin{tabular*}") == 1
+
+
+def test_a_grid_says_the_same_in_every_format() -> None:
+    grid = Grid(
+        "health",
+        "a_b",
+        "T & <i>",
+        ("", "n"),
+        (("x|y", "1"), ("z\nz", "WARN")),
+        "Why.",
+        frozenset({1}),
+        {"WARN": "red"},
+    )
+    assert grid_markdown(grid).splitlines()[2:6] == [
+        "|  | n |",
+        "| :-- | --: |",
+        r"| x\|y | 1 |",
+        "| z<br>z | **WARN** |",
+    ]
+    assert r"x\ensuremath{|}y & 1 \\" in grid_latex(grid)
+    assert grid_csv(grid) == ',n\nx|y,1\n"z\nz",WARN\n'
+
+
+def test_one_table_is_printed_and_nothing_written(tmp_path: Path) -> None:
+    run_of(everything(), tmp_path)
+    done = CliRunner().invoke(
+        app, ["report", str(tmp_path), "--table", "fidelity", "--format", "json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["name"] == "fidelity"
+    assert not (tmp_path / "report").exists()
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--format", "latex"])
+    assert r"\label{tab:digits}" in done.stdout
+    with pytest.raises(BenchError, match="no such table"):
+        CliRunner().invoke(app, ["report", str(tmp_path), "--table", "x"], catch_exceptions=False)
+
+
+def test_the_names_of_usual_tables_are_all_known() -> None:
+    run = run_of(everything())
+    assert all(isinstance(tables(run, name), list) for name in NAMES)
+    assert table(run, "mine", ["gini"], "Title").title == "Title on digits"
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "tables.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_commands_exist() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    assert len(lines) >= 6
+    for words in lines:
+        options = {name for parameter in commands[words[1]].params for name in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= options, words
+
+
+def test_the_documented_table_of_ones_own_is_a_table(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(read_suite(str(suite(tmp_path, block))).tables["paper"].columns) == 6

@@ -1,0 +1,87 @@
+"""Series of one training over radii, and their correlations beside the published ones."""
+
+from dataclasses import asdict
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmark.records import Record
+from benchmark.report.read import Run
+from benchmark.report.trends import grids, trends
+
+STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8)
+SCORES = (0.01, 0.03, 0.02, 0.05, 0.07)
+ACCURACIES = (0.9, 0.85, 0.86, 0.7, 0.6)
+
+
+def row(trainer, threat, metric, value, seed=0, params="", dataset="cifar10"):
+    return asdict(
+        Record(
+            dataset=dataset, model="cnn", trainer=trainer, train_threat=threat, seed=seed, threat="",
+            metric=metric, family="fidelity", label=metric.upper(), params=params, measure="score",
+            at=float("nan"), value=value, low=value - 0.1, high=value + 0.1, stderr=0.05, n=100,
+            direction="higher", range="-1..1", headline=True, reconstruction=False, key="k", note="",
+        )
+    )  # fmt: skip
+
+
+def records(label="pgd_at ({}, steps=10)", dataset="cifar10", seeds=(0,)):
+    rows = []
+    for seed in seeds:
+        for eps, score, accuracy in zip(STRENGTHS, SCORES, ACCURACIES, strict=True):
+            threat = f"L2 {eps}" if eps else ""
+            trainer = label.format(threat) if eps else "standard"
+            shift = 0.01 * (seed - sum(seeds) / len(seeds))
+            rows.append(row(trainer, threat, "roar", score + shift, seed, dataset=dataset))
+            rows.append(
+                row(trainer, threat, "clean_accuracy", accuracy, seed, dataset=dataset)
+                | {"family": "robustness", "range": "0..1"}
+            )
+    rows.append(row("trades (L2 0.2)", "L2 0.2", "roar", 0.5, dataset=dataset))
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_series_is_one_training_over_its_radii_with_standard_as_zero(seeds):
+    (trend,) = trends(records(seeds=seeds))
+    assert (trend.series, trend.norm, trend.label) == ("pgd_at (L2, steps=10)", "L2", "ROAR")
+    assert tuple(trend.models["strength"]) == STRENGTHS
+    assert tuple(trend.models["value"]) == pytest.approx(SCORES)
+    assert tuple(trend.models["accuracy"]) == pytest.approx(ACCURACIES)
+
+
+def test_correlations_are_scipys():
+    (trend,) = trends(records())
+    found = trend.correlations()
+    for other, values in (("strength", STRENGTHS), ("accuracy", ACCURACIES)):
+        linear, rank = found[other]
+        assert linear.value == pytest.approx(stats.pearsonr(values, SCORES).statistic)
+        assert rank.value == pytest.approx(stats.spearmanr(values, SCORES).statistic)
+        assert linear.low < linear.value < linear.high
+
+
+def test_two_radii_are_no_series():
+    few = records()
+    assert not trends(few[few["train_threat"].isin(["", "L2 0.2", "L2 0.4"])])
+
+
+@pytest.mark.parametrize(
+    ("label", "stated"), [("pgd_at ({})", "0.95"), ("pgd_at ({}, loss=margin)", "0.96")]
+)
+def test_the_papers_figures_stand_beside_its_suites_own(label, stated):
+    (grid,) = grids(Run(records(label), {"suite": "kim2019-small"}))
+    ((_, measure, models, _, pearson, _, _, _, accuracy, *_),) = grid.rows
+    assert (measure, models, pearson, accuracy) == ("ROAR", "5", stated, "-0.97")
+    assert grid.headings.count("published") == 4
+
+
+@pytest.mark.parametrize(("suite", "dataset"), [("mine", "cifar10"), ("kim2019-small", "mnist")])
+def test_other_runs_have_no_published_figures(suite, dataset):
+    (grid,) = grids(Run(records(dataset=dataset), {"suite": suite}))
+    assert len(grid.rows) == 1
+    assert "published" not in grid.headings
+
+
+def test_a_run_without_a_series_has_no_such_table():
+    assert not grids(Run(records().iloc[:2], {"suite": "quick"}))
