@@ -41,6 +41,13 @@ class Side:
     trainer: str
     name: str
 
+    @property
+    def reconstruction(self) -> bool:
+        """Whether its method was built from an abstract."""
+        own = self.run.records
+        rows = own[(own["model"] == self.model) & (own["trainer"] == self.trainer)]
+        return bool(rows["reconstruction"].any())
+
 
 @dataclass(frozen=True)
 class Line:
@@ -57,6 +64,8 @@ class Line:
     measure: str
     direction: str
     range: str
+    reconstructions: tuple[bool, bool]
+    """Of A and of B."""
     difference: Difference
     p: float = np.nan
 
@@ -219,6 +228,7 @@ def _lines(dataset: str, a: Side, b: Side, words: Sequence[str]) -> Iterator[Lin
         .drop_duplicates(MEASURE)
         .to_dict("records")
     }
+    reconstructions = (a.reconstruction, b.reconstruction)
     for key in grouped(keys):
         family, metric, label, params, threat, measure = key
         own = scores.get((metric, params, threat, measure), {})
@@ -226,7 +236,7 @@ def _lines(dataset: str, a: Side, b: Side, words: Sequence[str]) -> Iterator[Lin
             found = difference(own["", "b"], own["", "a"])
             yield Line(
                 dataset, a.name, b.name, family, metric, label, params, threat, measure,
-                str(cards[key]["direction"]), str(cards[key]["range"]), found,
+                str(cards[key]["direction"]), str(cards[key]["range"]), reconstructions, found,
             )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmark.cli import app
@@ -19,6 +20,7 @@ from benchmark.compare import CompareError, compare, failures, gate
 from benchmark.ledger import Entry
 from benchmark.paired import MCNEMAR
 from benchmark.report.compared import comparison, text
+from benchmark.report.formats.grids import grid_terminal
 from benchmark.report.read import COLUMNS
 
 N = 1000
@@ -26,6 +28,7 @@ CLEAN = {"metric": "clean_accuracy", "family": "robustness", "label": "Clean", "
          "range": "0..1", "direction": "higher"}  # fmt: skip
 DISTANCE = {"metric": "reconstruction_distance", "family": "manifold", "label": "Manifold distance", "threat": "",
             "measure": "distance", "range": "unbounded", "direction": "lower"}  # fmt: skip
+RECONSTRUCTIONS = ("sagr",)
 Scores = dict[str, list[np.ndarray]]
 
 
@@ -52,7 +55,7 @@ def folder(
         }
         mean = float(scores.mean())
         rows.append({**own, "at": np.nan, "value": mean, "low": mean, "high": mean, "stderr": 0.0, "n": len(scores),
-                     "headline": True, "reconstruction": False})  # fmt: skip
+                     "headline": True, "reconstruction": name in RECONSTRUCTIONS})  # fmt: skip
         facts = {
             key: own[key]
             for key in (
@@ -232,3 +235,26 @@ def test_every_format_has_the_same_numbers(three: Path, tmp_path: Path) -> None:
         assert file.read_text() == text(lines, f".{ending}")
     assert json.loads(bench(three, "--baseline", "base", "--json").stdout) == rows
     assert bench(three, "--baseline", "base", "--out", "table.doc").exit_code != 0
+
+
+def test_reconstructions_have_their_dagger_and_are_named_without_it(tmp_path: Path) -> None:
+    run = folder(tmp_path / "run", {"standard": wrong(0.1), "sagr": wrong(0.2)})
+    lines = compare(run, None, ("standard", "sagr"), None)
+    (grid,) = comparison(lines)
+    assert grid.title.startswith("sagr† against standard")
+    assert "†: reconstruction" in grid.caption
+    assert [line["b"] for line in json.loads(text(lines, ".json"))] == ["sagr"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_terminal_goes_without_spare_columns_never_without_names(
+    three: Path, width: int
+) -> None:
+    grid = comparison(compare(three, None, None, "base"))[0]
+    console = Console(width=width, record=True, file=io.StringIO())
+    for part in grid_terminal(grid, width):
+        console.print(part)
+    shown = console.export_text().split("A: ")[0]
+    assert "Clean" in shown
+    assert "…" not in shown
+    assert ("Detectable" in shown) == (width == 120)

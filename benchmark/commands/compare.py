@@ -61,7 +61,7 @@ def compare(
     if as_json:
         print(text(lines, ".json"), end="")
     else:
-        for part in (part for grid in comparison(lines) for part in grid_terminal(grid)):
+        for part in (part for grid in comparison(lines) for part in grid_terminal(grid, out.width)):
             out.print(part)
     if file:
         write_atomically(

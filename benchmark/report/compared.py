@@ -19,6 +19,7 @@ from benchmark.report.formats.grids import grid_latex, grid_markdown
 from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign
 from benchmark.report.pooling import in_percent
+from benchmark.report.table import DAGGER
 
 _HEADINGS = ("", "A", "B", "B − A", "95% interval", "p", "Better", "B : A", "n", "Detectable")
 _CAPTION = (
@@ -67,7 +68,7 @@ def _row(line: Line) -> dict[str, Any]:
 
 def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     tests = ", ".join(dict.fromkeys(line.difference.test for line in lines if line.difference.test))
-    pairs = dict.fromkeys((line.a, line.b) for line in lines)
+    pairs = dict.fromkeys(map(_names, lines))
     bases = {a for a, _ in pairs}
     several = len(pairs) > 1
     title = " against ".join(reversed(next(iter(pairs)))) if not several else (
@@ -76,13 +77,20 @@ def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     sides = " ".join(f"A: {a}. B: {b}." for a, b in pairs) if not several else "A and B as named."
     if several and len(bases) == 1:
         sides = f"A: {next(iter(bases))}."
+    daggers = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
     return Grid(
         "compare", dataset, f"{title} on {dataset}", ("Model B", *_HEADINGS) if several else _HEADINGS,
-        tuple((*((line.b,) if several else ()), *_cells(line)) for line in lines),
-        _CAPTION.format(sides=sides, count=count, tests=tests or "none"),
-        frozenset(i + several for i in (1, 2, 3, 5, 8, 9)),
+        tuple((*((_names(line)[1],) if several else ()), *_cells(line)) for line in lines),
+        _CAPTION.format(sides=sides, count=count, tests=tests or "none") + daggers,
+        frozenset(i + several for i in (1, 2, 3, 5, 8, 9)), spare=tuple(i + several for i in (8, 7, 9, 5)),
         best=frozenset((r, 6 + several) for r, line in enumerate(lines) if line.winner),
     )  # fmt: skip
+
+
+def _names(line: Line) -> tuple[str, str]:
+    """A and B, reconstructions with their dagger."""
+    one, other = line.reconstructions
+    return line.a + "†" * one, line.b + "†" * other
 
 
 def _cells(line: Line) -> tuple[str, ...]:

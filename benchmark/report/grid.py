@@ -21,6 +21,8 @@ class Grid:
     """The columns of numbers, which stand to the right."""
     strong: Mapping[str, str] = field(default_factory=dict)
     """Cells that are to be seen at once: their text -> their colour on a terminal."""
+    spare: tuple[int, ...] = ()
+    """Columns that a narrow terminal goes without, the first one first."""
     best: frozenset[tuple[int, int]] = frozenset()
     """(row, column) of cells in bold."""
 

@@ -69,7 +69,7 @@ def terminal(folder: Path, width: int = 100) -> list[RenderableType]:
     if not tables:
         return [Text("No records in this run yet.")]
     shown = [part for table in tables for part in terminal_table(table, width)]
-    return shown + [part for grid in grids(run) for part in grid_terminal(grid)]
+    return shown + [part for grid in grids(run) for part in grid_terminal(grid, width)]
 
 
 @dataclass(frozen=True)

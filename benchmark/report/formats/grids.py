@@ -37,16 +37,36 @@ def grid_markdown(grid: Grid) -> str:
     return "\n\n".join([f"## {escape(grid.title)}", "\n".join(lines), escape(grid.caption)])
 
 
-def grid_terminal(grid: Grid) -> list[RenderableType]:
+def grid_terminal(grid: Grid, width: int = 100) -> list[RenderableType]:
     """The same for rich's console: Text objects throughout, a name is never read as markup."""
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    for i, heading in enumerate(grid.headings):
-        short = i > 0 and all(len(row[i]) <= _SHORT for row in grid.rows)
+    columns = _fitting(grid, width)
+    for i in columns:
         justify: Literal["left", "right"] = "right" if i in grid.numbers else "left"
-        shown.add_column(Text(heading), justify=justify, no_wrap=short)
+        shown.add_column(Text(grid.headings[i]), justify=justify, no_wrap=_short(grid, i))
     for r, row in enumerate(grid.rows):
-        shown.add_row(*(Text(text, _style(grid, r, c)) for c, text in enumerate(row)))
+        shown.add_row(*(Text(row[i], _style(grid, r, i)) for i in columns))
     return [Text(grid.title, style="bold"), shown, Text(grid.caption, style="dim")]
+
+
+def _fitting(grid: Grid, width: int) -> list[int]:
+    """The columns for a terminal of this width: all, or those without the spare ones that have no room."""
+    columns = list(range(len(grid.headings)))
+    for spare in grid.spare:
+        if sum(_wide(grid, i) + 2 for i in columns) <= width:
+            break
+        columns.remove(spare)
+    return columns
+
+
+def _wide(grid: Grid, column: int) -> int:
+    """The characters that a column should have: all of a short one, the room of a name for others."""
+    longest = max(len(text) for text in (grid.headings[column], *(r[column] for r in grid.rows)))
+    return longest if _short(grid, column) else min(longest, _SHORT)
+
+
+def _short(grid: Grid, column: int) -> bool:
+    return column > 0 and all(len(row[column]) <= _SHORT for row in grid.rows)
 
 
 def grid_latex(grid: Grid) -> str:
