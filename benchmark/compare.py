@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark import ledger
 from benchmark.cards import nearest
-from benchmark.columns import Choice, choice
 from benchmark.errors import BenchError
-from benchmark.paired import Difference, difference, holm
 from benchmark.report.chosen import EVERYTHING, chosen, grouped
+from benchmark.report.columns import Choice, choice
 from benchmark.report.images import Scores, by_measure
 from benchmark.report.names import row_names
 from benchmark.report.pooling import MEASURE
 from benchmark.report.read import Run, read
+from benchmark.statistics.paired import Difference, difference, holm
+from benchmark.storage import ledger
 
 SIGNIFICANT = 0.05
 
@@ -99,7 +99,7 @@ class Gate:
 
 
 def gate(text: str) -> Gate:
-    """`MEASURE` or `MEASURE:MARGIN`, the measure in the words of benchmark/columns.py."""
+    """`MEASURE` or `MEASURE:MARGIN`, the measure in the words of benchmark/report/columns.py."""
     word, _, last = text.rpartition(":")
     try:
         margin = float(last)

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from benchmark import manifest
 from benchmark.datasets.load import data_folder
+from benchmark.storage import manifest
 
 Verdict = Literal["ok", "note", "broken"]
 Finding = tuple[str, Verdict, str]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark import records
 from benchmark.report.names import norm_sign
 from benchmark.report.read import Run, read
 from benchmark.report.sets import shown, tables
+from benchmark.storage import records
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from benchmark.cards import Card, CardError, Kind, card, nearest
+from benchmark.cards.signatures import Parameter
 from benchmark.datasets.defaults import Defaults, NamedRecipe, UnknownDataset, defaults
 from benchmark.models import spec
-from benchmark.signatures import Parameter
 from benchmark.suite import Entry, Suite, SuiteError, expanded
 from metrics import threat as threats
 from metrics.threat import ThreatModel

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from benchmark import shared
 from benchmark.errors import BenchError, IntegrityError
+from benchmark.storage import shared
 
 if TYPE_CHECKING:
     from torch import Tensor

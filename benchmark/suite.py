@@ -17,9 +17,9 @@ from pydantic import (
     field_validator,
 )
 
-from benchmark import columns
 from benchmark.cards import Kind, cards, nearest
 from benchmark.errors import BenchError
+from benchmark.report import columns
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,7 +58,7 @@ class Gallery(BaseModel):
 
 
 class OwnTable(BaseModel):
-    """A table with columns of one's own choice: words as benchmark/columns.py reads them."""
+    """A table with columns of one's own choice: words as benchmark/report/columns.py reads them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

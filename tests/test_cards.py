@@ -7,7 +7,7 @@ import pytest
 
 from benchmark import cards as room
 from benchmark.cards import CardError, card, cards
-from benchmark.catalogue import describe
+from benchmark.cards.catalogue import describe
 
 OWN = '''
 from metrics.case import Case, Scores

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark.cards import cards
-from benchmark.place import dataset
+from benchmark.measuring.place import dataset
+from benchmark.measuring.training import untrained
 from benchmark.plan import DataSpec
-from benchmark.training import untrained
 from trainers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent

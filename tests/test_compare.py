@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.compare import CompareError, compare, failures, gate
-from benchmark.ledger import Entry
-from benchmark.paired import MCNEMAR
 from benchmark.report.compared import comparison, text
 from benchmark.report.formats.grids import grid_terminal
 from benchmark.report.read import COLUMNS
+from benchmark.statistics.paired import MCNEMAR
+from benchmark.storage.ledger import Entry
 
 N = 1000
 CLEAN = {"metric": "clean_accuracy", "family": "robustness", "label": "Clean", "measure": "accuracy", "threat": "",

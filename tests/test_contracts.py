@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from benchmark import training
 from benchmark.cards import cards
 from benchmark.datasets._strokes import strokes
 from benchmark.grading import grade
-from benchmark.measuring import checked
-from benchmark.place import dataset
+from benchmark.measuring import training
+from benchmark.measuring.measure import checked
+from benchmark.measuring.place import dataset
 from benchmark.plan import Cell, DataSpec, Part
 from metrics.case import Case, NotApplicable, predict
 from metrics.manifold._generators import VaeManifold

@@ -10,10 +10,10 @@ from typer.main import get_command
 
 from benchmark.cards import card
 from benchmark.cli import app
-from benchmark.place import dataset
+from benchmark.measuring.place import dataset
+from benchmark.measuring.training import untrained
 from benchmark.plan import DataSpec
 from benchmark.report.readme import with_table
-from benchmark.training import untrained
 from metrics.case import predict
 from trainers.base import Images
 from trainers.recipe import Recipe

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.cards import cards
 from benchmark.grading import grade
-from benchmark.measuring import checked
+from benchmark.measuring.measure import checked
 from benchmark.plan import Cell, Part
 from metrics.case import Case, NotApplicable, predict
 from metrics.manifold._generators import VaeManifold

@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 import benchmark
 from benchmark.cards import cards
-from benchmark.citations import bibtex
-from benchmark.claims import claims
+from benchmark.cards.references import SourceError, cited, plain, references, sources, words
 from benchmark.cli import app
-from benchmark.references import SourceError, cited, plain, references, sources, words
+from benchmark.report.citations import bibtex
+from benchmark.report.claims import claims
 from benchmark.report.read import COLUMNS, ReportError, Run, tidy
-from benchmark.samples import COLUMNS as SAMPLE_COLUMNS
-from benchmark.trainings import COLUMNS as TRAININGS
-from benchmark.trainings import EPOCHS
+from benchmark.storage.samples import COLUMNS as SAMPLE_COLUMNS
+from benchmark.storage.trainings import COLUMNS as TRAININGS
+from benchmark.storage.trainings import EPOCHS
 
 PAPERS = {
     f"{kind} {name}": card.sections["Paper"]
@@ -234,8 +234,8 @@ def test_the_examples_of_the_documentation_run(
 
 
 def test_the_documented_columns_are_those_that_there_are() -> None:
-    from benchmark.records import COLUMNS as RECORDS
-    from benchmark.verdicts import COLUMNS as VERDICTS
+    from benchmark.storage.records import COLUMNS as RECORDS
+    from benchmark.storage.verdicts import COLUMNS as VERDICTS
 
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
     for name, columns in {

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import services
-from benchmark.place import Place, dataset
+from benchmark.measuring import services
+from benchmark.measuring.place import Place, dataset
 from benchmark.plan import DataSpec
 from metrics.manifold import _generators, _vae_gan, _vae_gan_networks
 from metrics.manifold._generators import GENERATORS, LATENTS, Generator, VaeManifold

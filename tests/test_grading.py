@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import ledger, verdicts
 from benchmark.cards import cards
 from benchmark.grading import grade
 from benchmark.keys import attributes
+from benchmark.storage import ledger, verdicts
 from metrics.case import Case
 from metrics.randomness import Draws
 from metrics.robustness.clean_accuracy import clean_accuracy

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import keys, ledger, plain_training, records, retraining, suite, training
+from benchmark import keys, suite
 from benchmark.cards import Card
-from benchmark.measuring import case, cell_key
-from benchmark.place import Place, dataset, prints
+from benchmark.measuring import plain_training, retraining, training
+from benchmark.measuring.measure import case, cell_key
+from benchmark.measuring.place import Place, dataset, prints
+from benchmark.measuring.training import model_key
 from benchmark.plan import Cell, DataSpec, Part, plan
+from benchmark.storage import ledger, records
 from benchmark.store import Store
-from benchmark.training import model_key
 from metrics.case import Refit
 from metrics.threat import L2, Linf
 from trainers._cost import Cost

@@ -15,14 +15,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import measuring, services
 from benchmark.datasets import planted
 from benchmark.datasets._strokes import strokes
 from benchmark.datasets.base import Dataset, Split
 from benchmark.datasets.load import load
-from benchmark.measuring import used
+from benchmark.measuring import measure, services
+from benchmark.measuring.measure import used
+from benchmark.measuring.place import Place
 from benchmark.models.digits_cnn import digits_cnn
-from benchmark.place import Place
 from benchmark.plan import Cell, DataSpec, Part
 from metrics.case import Case, NotApplicable, predict
 from metrics.localisation.grid_pointing_game import _mosaic, _partners, grid_pointing_game
@@ -316,15 +316,15 @@ def test_the_harness_hands_over_the_masks_of_the_data_set(
 ) -> None:
     full = load(name)
     data: Dataset = replace(full, test=full.test[:9])
-    monkeypatch.setattr(measuring, "dataset", lambda *_: data)
-    monkeypatch.setattr(measuring, "model", lambda *_: nn.Flatten())
+    monkeypatch.setattr(measure, "dataset", lambda *_: data)
+    monkeypatch.setattr(measure, "model", lambda *_: nn.Flatten())
     training = SimpleNamespace(data=DataSpec(name, None, None), seed=0)
     cell = Cell(training, Part("metrics", "pointing_game", ()), None)  # type: ignore[arg-type]
     place = Place(tmp_path, None, "cpu")  # type: ignore[arg-type]
-    mask = measuring.case(place, cell, "key").mask()
+    mask = measure.case(place, cell, "key").mask()
     assert torch.equal(mask, data.masks(data.test))
     data = replace(data, masks=None)
-    assert measuring.case(place, cell, "key").mask() is None
+    assert measure.case(place, cell, "key").mask() is None
 
 
 def test_a_key_holds_where_the_masks_come_from() -> None:

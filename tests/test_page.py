@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from benchmark.records import Record
 from benchmark.report.page.board import board
 from benchmark.report.page.build import Drawing, page
 from benchmark.report.page.dossier import dossiers
@@ -25,6 +24,7 @@ from benchmark.report.page.provenance import cited
 from benchmark.report.panels import plain
 from benchmark.report.read import Run, read, tidy
 from benchmark.report.table import Table, table
+from benchmark.storage.records import Record
 
 NASTY = (
     "file:models/<script>alert('x')</script>&amp;\"quoted\"_%_é中^α/theirs & _ours_%.pt@small_cnn"

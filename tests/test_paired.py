@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.paired import (
+from benchmark.statistics.paired import (
     FLIPPED,
     MCNEMAR,
     NETWORKS,
@@ -19,7 +19,7 @@ from benchmark.paired import (
     holm,
     mcnemar,
 )
-from benchmark.relations import pareto_front, pearson, spearman
+from benchmark.statistics.relations import pareto_front, pearson, spearman
 
 Scores = np.ndarray
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from benchmark.datasets.planted import without_shortcut
-from benchmark.measuring import case as case_of
-from benchmark.place import Place, dataset
+from benchmark.measuring.measure import case as case_of
+from benchmark.measuring.place import Place, dataset
+from benchmark.measuring.training import model_key, train
 from benchmark.plan import Cell, DataSpec, plan
 from benchmark.suite import Entry, Suite
-from benchmark.training import model_key, train
 from metrics.attacks import pgd, random_start
 from metrics.case import NotApplicable, Refit, predict
 from metrics.fidelity.diff_roar import diff_roar

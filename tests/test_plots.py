@@ -15,8 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from scipy.integrate import trapezoid
 
-from benchmark.records import Record
-from benchmark.relations import pearson
 from benchmark.report.placing import place_labels
 from benchmark.report.plots.attack_strength import attack_strength
 from benchmark.report.plots.cost_quality import cost_quality
@@ -27,6 +25,8 @@ from benchmark.report.plots.training_curves import training_curves
 from benchmark.report.read import Run, read
 from benchmark.report.style import looks, styled
 from benchmark.report.write import draw
+from benchmark.statistics.relations import pearson
+from benchmark.storage.records import Record
 
 RADII = (0.1, 0.2, 0.4)
 TRAININGS = {"standard": 0.0, **{f"pgd_at (L2 {eps})": eps for eps in RADII}}

@@ -8,17 +8,19 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from benchmark import ledger, manifest, running, suite
-from benchmark.costs import guesses
+from benchmark import suite
 from benchmark.executors import Job, Outcome
 from benchmark.executors.jobs import Failure
-from benchmark.expected import Expected, Left, in_words
-from benchmark.journal import Journal
-from benchmark.ledger import Entry, Ledger
 from benchmark.plan import plan
-from benchmark.progress import display
-from benchmark.running import Note
-from benchmark.status import status
+from benchmark.running import live
+from benchmark.running.costs import guesses
+from benchmark.running.expected import Expected, Left, in_words
+from benchmark.running.journal import Journal
+from benchmark.running.live import Note
+from benchmark.running.progress import display
+from benchmark.running.status import status
+from benchmark.storage import ledger, manifest
+from benchmark.storage.ledger import Entry, Ledger
 from benchmark.store import write_json
 
 
@@ -139,9 +141,9 @@ def test_bars_show_the_jobs_that_run_and_the_epoch_of_a_training(folder):
     (folder / "running").mkdir()
 
     def look(seen):
-        running.begin(folder, "models/m1standard", "train [it]")
-        running.step(folder, "models/m1standard", 20)(SimpleNamespace(epoch=4, seconds=1.0))
-        running.begin(folder, "cells/b", "PGD")
+        live.begin(folder, "models/m1standard", "train [it]")
+        live.step(folder, "models/m1standard", 20)(SimpleNamespace(epoch=4, seconds=1.0))
+        live.begin(folder, "cells/b", "PGD")
         time.sleep(0.6)  # it looks twice a second
         seen.journal.console._live_stack[-1].refresh()
 
@@ -159,7 +161,7 @@ def test_status_counts_waits_and_estimates(folder):
     book = Ledger(BOOK.suite, BOOK.entries, {"b": "why"})
     ledger.write(folder, book)
     (folder / "running").mkdir()
-    running.begin(folder, "cells/c", "PGD")
+    live.begin(folder, "cells/c", "PGD")
     found = status(folder)
     # nobody holds the lock: what a killed run was at is waiting
     assert found.cells == {"done": 1, "running": 0, "failed": 1, "waiting": 4}
@@ -168,8 +170,8 @@ def test_status_counts_waits_and_estimates(folder):
     # known are two cells like the one that took 10 s; unknown two of AutoAttack, three models, three inspections
     assert found.left == Left(20.0, 20.0, 8)
     assert json.loads(json.dumps(found.as_json()))["left"] == {"seconds": 20.0, "unknown": 8}
-    with running.writing(folder, "bench run", 2):
-        running.begin(folder, "cells/c", "PGD")
+    with live.writing(folder, "bench run", 2):
+        live.begin(folder, "cells/c", "PGD")
         during = status(folder)
     assert during.cells == {"done": 1, "running": 1, "failed": 1, "waiting": 3}
     assert during.run is not None
@@ -180,14 +182,14 @@ def test_status_counts_waits_and_estimates(folder):
 
 def test_seconds_survive_a_kill_and_a_cut_line(folder):
     (folder / "running").mkdir()
-    running.end(folder, "cells/b", 3.0)
-    running.end(folder, "cells/c", None)
+    live.end(folder, "cells/b", 3.0)
+    live.end(folder, "cells/c", None)
     with (folder / "running/seconds").open("a") as file:
         file.write("cells/d 1x")
-    assert running.seconds(folder) == {"cells/b": 3.0}
-    with running.writing(folder, "bench run", 1):
-        assert running.seconds(folder) == {"cells/b": 3.0}
-    assert running.seconds(folder) == {"cells/b": 3.0}
+    assert live.seconds(folder) == {"cells/b": 3.0}
+    with live.writing(folder, "bench run", 1):
+        assert live.seconds(folder) == {"cells/b": 3.0}
+    assert live.seconds(folder) == {"cells/b": 3.0}
     assert manifest.read(folder)["seconds"] == {"cells/a": 10.0}
-    running.seconds_noted(folder)
-    assert running.seconds(folder) == {}
+    live.seconds_noted(folder)
+    assert live.seconds(folder) == {}

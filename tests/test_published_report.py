@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmark.records import COLUMNS
 from benchmark.report.formats.grids import grid_latex, grid_markdown, grid_terminal
 from benchmark.report.published import grids, lines
 from benchmark.report.read import Run, tidy
+from benchmark.storage.records import COLUMNS
 
 MODEL = "robustbench:cifar10/Linf/Wong2020Fast?dir=weights"
 

@@ -9,9 +9,9 @@ import pytest
 from benchmark import suite
 from benchmark.executors import Job, chosen
 from benchmark.executors.cluster import ClusterError
-from benchmark.place import Place
+from benchmark.measuring.place import Place
 from benchmark.plan import plan
-from benchmark.run import run
+from benchmark.running.run import run
 
 TINY = """
 name = "tiny"

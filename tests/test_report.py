@@ -18,7 +18,6 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from benchmark.records import Record
 from benchmark.report.best import with_best
 from benchmark.report.cells import Cell, Column, cell
 from benchmark.report.chosen import EVERYTHING
@@ -43,6 +42,7 @@ from benchmark.report.style import styled
 from benchmark.report.table import Table, main_table
 from benchmark.report.table import table as table_of
 from benchmark.report.write import plots, terminal, write
+from benchmark.storage.records import Record
 
 TRAINERS = [
     "standard",

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark import measuring, plain_training, retraining, suite
+from benchmark import suite
+from benchmark.measuring import measure, plain_training, retraining
+from benchmark.measuring.place import Place, dataset
 from benchmark.models.base import build
-from benchmark.place import Place, dataset
 from benchmark.plan import Cell, plan
 from benchmark.store import Store
 from metrics.case import Refit
@@ -127,9 +128,9 @@ def test_a_cell_is_measured_again_when_its_helper_died(place, training, monkeypa
         return {"score": torch.zeros(len(case.y))}
 
     cell = Cell(training, plan(SUITE).cells[0].metric, None)
-    monkeypatch.setattr(measuring, "model", lambda *a: torch.nn.Identity())
+    monkeypatch.setattr(measure, "model", lambda *a: torch.nn.Identity())
     monkeypatch.setattr("benchmark.cards.Card.load", lambda self: lambda case, **s: metric(case))
-    measuring.measure(place, cell, "m", "k")
+    measure.measure(place, cell, "m", "k")
     assert len(calls) == 2
     assert place.store.has("cells", "k")
 

@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import training
 from benchmark.datasets.load import load as load_data
 from benchmark.grading import grade
-from benchmark.place import Place
+from benchmark.measuring import training
+from benchmark.measuring.place import Place
 from benchmark.plan import plan
-from benchmark.run import run
+from benchmark.running.run import run
 from benchmark.suite import Suite
 from metrics.case import Case
 from metrics.randomness import Draws

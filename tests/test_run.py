@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import manifest, suite
-from benchmark.place import Place
+from benchmark import suite
+from benchmark.measuring.place import Place
 from benchmark.plan import plan
-from benchmark.run import run
+from benchmark.running.run import run
+from benchmark.storage import manifest
 from benchmark.store import Store, StoreError
 
 TINY = """

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import ledger, suite, verify
+from benchmark import suite
 from benchmark.errors import IntegrityError
-from benchmark.place import Place
+from benchmark.measuring import verify
+from benchmark.measuring.place import Place
 from benchmark.plan import plan
 from benchmark.report.write import write
-from benchmark.run import run
-from benchmark.shared import SharedError, agreed, noted, put, root
+from benchmark.running.run import run
+from benchmark.storage import ledger
+from benchmark.storage.shared import SharedError, agreed, noted, put, root
 from benchmark.store import Store
 
 SUITE = suite.Suite.model_validate(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import training as trainings
+from benchmark.measuring import training as trainings
 from benchmark.plan import plan
-from benchmark.snapshots import FileSnapshots
+from benchmark.storage.snapshots import FileSnapshots
 from benchmark.suite import Entry, Suite
 from trainers.base import Epoch
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.statistics import MISSING, Estimate, average_seeds, combine_seeds, estimate
+from benchmark.statistics.intervals import MISSING, Estimate, average_seeds, combine_seeds, estimate
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 7), (1, 10), (37, 50), (999, 1000), (20, 20)])

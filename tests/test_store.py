@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import ledger
 from benchmark.errors import IntegrityError
-from benchmark.ledger import Entry, Ledger
+from benchmark.storage import ledger
+from benchmark.storage.ledger import Entry, Ledger
 from benchmark.store import Store, StoreError, locked, write_atomically, write_json
 
 TENSORS = {

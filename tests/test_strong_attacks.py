@@ -17,9 +17,9 @@ from pyautoattack.square import SquareAttack
 from scipy import optimize
 from torch import Tensor, nn
 
-from benchmark import training
 from benchmark.grading import grade
-from benchmark.place import dataset
+from benchmark.measuring import training
+from benchmark.measuring.place import dataset
 from benchmark.plan import DataSpec
 from metrics import attacks
 from metrics.case import Case, NotApplicable, Scores, predict

@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmark import place as places
 from benchmark import suite
 from benchmark.commands.run import _without_refresh
 from benchmark.datasets import load
 from benchmark.errors import BenchError, Unwritable
+from benchmark.measuring import place as places
+from benchmark.measuring.place import Place
 from benchmark.models.base import build
-from benchmark.place import Place
 from benchmark.plan import plan
-from benchmark.run import run
-from benchmark.status import status
+from benchmark.running.run import run
+from benchmark.running.status import status
 from benchmark.store import Store, StoreError
 
 SUITE = """

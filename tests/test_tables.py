@@ -18,10 +18,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.columns import NAMES, ColumnError, check
 from benchmark.errors import BenchError
-from benchmark.paired import FLIPPED, MCNEMAR, NETWORKS
 from benchmark.report.chosen import EVERYTHING, main_words
+from benchmark.report.columns import NAMES, ColumnError, check
 from benchmark.report.formats.grids import grid_csv, grid_latex, grid_markdown
 from benchmark.report.formats.latex import document, latex, latex_document
 from benchmark.report.formats.tidy_json import tidy_json
@@ -29,6 +28,7 @@ from benchmark.report.grid import Grid
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
 from benchmark.report.sets import all_tables, shown, tables
 from benchmark.report.table import Table, table
+from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS
 from benchmark.suite import SuiteError
 from benchmark.suite import read as read_suite
 

@@ -18,18 +18,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmark import keys, manifest, training, vision
-from benchmark.catalogue import describe
+from benchmark import keys, vision
+from benchmark.cards.catalogue import describe
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.load import load as load_data
 from benchmark.errors import IntegrityError
+from benchmark.measuring import training
+from benchmark.measuring.place import Place
 from benchmark.models import _files, _installed, published, spec
 from benchmark.models.base import ModelError, seeded
 from benchmark.models.checkpoint import Loaded, load
 from benchmark.models.spec import SpecError, ZooSpec
-from benchmark.place import Place
 from benchmark.plan import plan
-from benchmark.run import run
+from benchmark.running.run import run
+from benchmark.storage import manifest
 from benchmark.suite import Suite
 
 ROOT = Path(spec.__file__).parent.parent.parent

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from benchmark.datasets.base import Split
-from benchmark.ledger import Entry, Ledger
+from benchmark.storage.ledger import Entry, Ledger
+from benchmark.storage.thumbnails import COUNT, keep_images
+from benchmark.storage.trainings import EPOCHS, epochs, trainings
 from benchmark.store import Store
-from benchmark.thumbnails import COUNT, keep_images
-from benchmark.trainings import EPOCHS, epochs, trainings
 
 
 def split(count: int, side: int) -> Split:

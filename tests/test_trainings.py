@@ -11,7 +11,7 @@ from benchmark.report.cost import cost_tables
 from benchmark.report.formats.latex import latex
 from benchmark.report.formats.markdown import markdown
 from benchmark.report.formats.tidy_csv import tidy_csv
-from benchmark.trainings import COLUMNS
+from benchmark.storage.trainings import COLUMNS
 
 
 def row(

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import services, suite
+from benchmark import suite
 from benchmark.grading import grade
-from benchmark.measuring import case as case_of
-from benchmark.measuring import cell_key, method
-from benchmark.place import Place
+from benchmark.measuring import services
+from benchmark.measuring.measure import case as case_of
+from benchmark.measuring.measure import cell_key, method
+from benchmark.measuring.place import Place
+from benchmark.measuring.training import model_key
 from benchmark.plan import Cell, Part, Plan, plan
-from benchmark.run import run
+from benchmark.running.run import run
 from benchmark.suite import SuiteError
-from benchmark.training import model_key
 from metrics.case import Case, NotApplicable
 from metrics.randomness import Draws
 from metrics.robustness.pgd import pgd

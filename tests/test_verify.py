@@ -16,15 +16,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmark import ledger, suite, verify
-from benchmark.agenda import _attacks
-from benchmark.examples import KIND
-from benchmark.place import Place, dataset
+from benchmark import suite
+from benchmark.measuring import verify
+from benchmark.measuring.examples import KIND
+from benchmark.measuring.place import Place, dataset
+from benchmark.measuring.training import untrained
+from benchmark.measuring.verify import Checked, outcome
 from benchmark.plan import DataSpec, Part, plan
-from benchmark.run import run
+from benchmark.running.agenda import _attacks
+from benchmark.running.run import run
+from benchmark.storage import ledger
 from benchmark.store import Store, StoreError
-from benchmark.training import untrained
-from benchmark.verify import Checked, outcome
 from trainers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import training
 from benchmark.cards import card
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.load import load as load_data
 from benchmark.gradient_masking import Finding, Share, Verdict, verdict
 from benchmark.grading import grade
+from benchmark.measuring import training
+from benchmark.measuring.place import dataset
 from benchmark.models.checkpoint import load
 from benchmark.models.spec import parse
-from benchmark.place import dataset
 from benchmark.plan import DataSpec
 from benchmark.preflight import preflight
 from metrics.case import Case, NotApplicable

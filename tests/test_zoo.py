@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from benchmark import suite as suites
-from benchmark.place import Place
+from benchmark.measuring.place import Place
 from benchmark.plan import Plan, plan
 from benchmark.report.names import row_names
-from benchmark.run import run
+from benchmark.running.run import run
 
 ROOT = Path(suites.__file__).parent.parent
 OWN = "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear({n}, 10))\n"

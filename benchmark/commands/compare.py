@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from benchmark.commands._options import Folder, Json
 from benchmark.commands._shared import err, out
 from benchmark.errors import BenchError
-from benchmark.options import Folder, Json
 
 
 def compare(
@@ -42,10 +42,10 @@ def compare(
     Two runs, or two models of one (--models), or all against one (--baseline).
     """
     from benchmark import compare as comparing
-    from benchmark import records
     from benchmark.report.chosen import EVERYTHING
     from benchmark.report.compared import ENDINGS, comparison, text
     from benchmark.report.formats.grids import grid_terminal
+    from benchmark.storage import records
     from benchmark.store import write_atomically
 
     if file and file.suffix not in ENDINGS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 from rich.markup import escape
 
+from benchmark.commands._options import Data
 from benchmark.commands._shared import out
-from benchmark.options import Data
 
 
 def doctor(data: Data = None) -> None:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.commands._options import Folder
 from benchmark.commands._shared import err
-from benchmark.options import Folder
 
 
 class Export(str, Enum):
@@ -36,15 +36,15 @@ def export(
     ] = None,
 ) -> None:  # fmt: skip
     """Write what others ask for: the papers to cite, or claims for RobustBench."""
-    from benchmark import records
     from benchmark.report.read import read
+    from benchmark.storage import records
     from benchmark.store import write_atomically
 
     if (folder / "plan.json").is_file():
         records.refresh(folder)
     run = read(folder)
     if what is Export.bibtex:
-        from benchmark.citations import bibtex
+        from benchmark.report.citations import bibtex
 
         text = bibtex(run)
         if out is None:
@@ -52,7 +52,7 @@ def export(
             return
         files = {out: text}
     else:
-        from benchmark.claims import DATASETS, claims
+        from benchmark.report.claims import DATASETS, claims
 
         root = out or folder / "model_info"
         files = {root / path: content for path, content in claims(run).items()}

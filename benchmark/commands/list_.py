@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.commands._options import Json, Listing
 from benchmark.commands._shared import out
-from benchmark.options import Json, Listing
 
 
 def list_(what: Annotated[Listing, typer.Argument()], as_json: Json = False) -> None:
     """List what can be named in a suite."""
-    from benchmark.catalogue import catalogue
+    from benchmark.cards.catalogue import catalogue
 
     rows = catalogue(what.value)
     if as_json:

@@ -7,8 +7,7 @@ import json
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.commands._shared import cores, out, planned_as
-from benchmark.options import (
+from benchmark.commands._options import (
     Dataset,
     Json,
     Limit,
@@ -21,6 +20,7 @@ from benchmark.options import (
     Trainers,
     Workers,
 )
+from benchmark.commands._shared import cores, out, planned_as
 
 
 def plan(
@@ -30,7 +30,7 @@ def plan(
     workers: Workers = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show the cells of a suite, their number and an estimate of the time. Trains nothing."""
-    from benchmark import costs
+    from benchmark.running import costs
 
     planned = planned_as(suite, dataset, model, trainer, metric, seeds, limit, split, scale)
     overview = costs.overview(planned, workers or cores())

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from benchmark.columns import NAMES
+from benchmark.commands._options import Folder, Format, Formats, Quiet
 from benchmark.commands._shared import err, out
-from benchmark.options import Folder, Format, Formats, Quiet
+from benchmark.report.columns import NAMES
 
 
 def report(
@@ -25,8 +25,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Write the tables, the plots and the page of a run again, from its records, and print the main table."""
-    from benchmark import records
     from benchmark.report.write import PAGE, terminal, write
+    from benchmark.storage import records
 
     if (folder / "plan.json").is_file():
         records.refresh(folder)

@@ -10,9 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmark.commands._shared import device_named, err, named_suite, planned_as, stem
-from benchmark.commands.report import report
-from benchmark.options import (
+from benchmark.commands._options import (
     Address,
     Data,
     Dataset,
@@ -32,6 +30,8 @@ from benchmark.options import (
     Trainers,
     Workers,
 )
+from benchmark.commands._shared import device_named, err, named_suite, planned_as, stem
+from benchmark.commands.report import report
 
 
 def run(
@@ -44,16 +44,16 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a preflight check fails.")] = False,
 ) -> None:  # fmt: skip
     """Train, measure and report. The same command again continues, or finds that all is done."""
-    from benchmark.interrupts import stoppable
-    from benchmark.journal import Journal
+    from benchmark.running.interrupts import stoppable
+    from benchmark.running.journal import Journal
 
     journal, words = Journal(err, quiet), ["bench", *sys.argv[1:]]
     again = shlex.join(_without_refresh(words))
     stopped = f"interrupted; continue with the same command: {again}"
     with journal.following(), stoppable(stopped):
         from benchmark.executors import chosen
-        from benchmark.place import Place
-        from benchmark.shared import agreed
+        from benchmark.measuring.place import Place
+        from benchmark.storage.shared import agreed
 
         planned = planned_as(suite, dataset, model, trainer, metric, seeds, limit, split, scale)
         usual = _folder(planned, named_suite(suite).dataset, split)
@@ -79,8 +79,8 @@ def _carried_out(
     refresh: Sequence[str], strict: bool,
 ) -> int:  # fmt: skip
     """Run, report, and tell how it went; the exit status."""
-    from benchmark.progress import display
-    from benchmark.run import run as carry_out
+    from benchmark.running.progress import display
+    from benchmark.running.run import run as carry_out
 
     command = shlex.join(words)
     with display(journal, place.folder, planned, workers, command) as shown:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from benchmark.options import Json
+from benchmark.commands._options import Json
 
 
 def show(name: str, as_json: Json = False) -> None:
     """Show the card of a trainer, metric, attribution, model, data set or suite."""
-    from benchmark.catalogue import describe
+    from benchmark.cards.catalogue import describe
 
     text, facts = describe(name)
     print(json.dumps(facts, indent=1) if as_json else text)

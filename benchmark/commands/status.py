@@ -12,11 +12,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from benchmark.commands._options import Folder, Json
 from benchmark.commands._shared import out
-from benchmark.options import Folder, Json
 
 if TYPE_CHECKING:
-    from benchmark.status import Status
+    from benchmark.running.status import Status
 
 
 def status(
@@ -28,8 +28,8 @@ def status(
     ] = 2.0,
 ) -> None:
     """Tell how many cells of a run are done, running, failed or waiting, and how long the rest will take."""
-    from benchmark.interrupts import stoppable
-    from benchmark.status import status as look
+    from benchmark.running.interrupts import stoppable
+    from benchmark.running.status import status as look
 
     def looks() -> Iterator[Status]:
         while True:
@@ -54,7 +54,7 @@ def status(
 
 
 def _lines(found: Status) -> Iterator[Text]:
-    from benchmark.expected import in_words
+    from benchmark.running.expected import in_words
 
     counts = ", ".join(f"{number} {state}" for state, number in found.cells.items())
     yield Text(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.commands._options import Data, Device, Quiet, RecipeChanges, Settings, pairs
 from benchmark.commands._shared import device_named, err, stem
-from benchmark.options import Data, Device, Quiet, RecipeChanges, Settings, pairs
 
 
 def train(
@@ -32,14 +32,14 @@ def train(
 
     The same command continues a training that was killed, from the file FILE.unfinished beside its target.
     """
-    from benchmark.interrupts import stoppable
+    from benchmark.running.interrupts import stoppable
 
     with stoppable("interrupted; the same command continues"):
         from benchmark.executors import prepare
+        from benchmark.measuring.training import train_to_file
         from benchmark.plan import plan as make
-        from benchmark.progress import epoch_lines
+        from benchmark.running.progress import epoch_lines
         from benchmark.suite import Entry, Suite
-        from benchmark.training import train_to_file
 
         changes = pairs(recipe, "--recipe") | ({"epochs": epochs} if epochs else {})
         entry = Entry(name=trainer, recipe=changes, **pairs(settings, "--set"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import typer
 from rich.markup import escape
 
+from benchmark.commands._options import Data, Device, Folder
 from benchmark.commands._shared import device_named, err, out
 from benchmark.errors import BenchError
-from benchmark.options import Data, Device, Folder
 
 
 def verify(folder: Folder, data: Data = None, device: Device = "auto") -> None:
@@ -17,8 +17,8 @@ def verify(folder: Folder, data: Data = None, device: Device = "auto") -> None:
     unchanged image classified as it was? Exit status 1 if anything differs, 5 if a stored file is damaged.
     """
     from benchmark.executors import prepare
-    from benchmark.verify import examples, outcome
-    from benchmark.verify import verify as judged
+    from benchmark.measuring.verify import examples, outcome
+    from benchmark.measuring.verify import verify as judged
 
     entries, without = examples(folder)
     if not entries:

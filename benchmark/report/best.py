@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.paired import differences, holm
 from benchmark.report.cells import Cell, Column
+from benchmark.statistics.paired import differences, holm
 
 INTERVAL = "interval"
 _LEVEL = 0.05
@@ -21,9 +21,9 @@ Scores = NDArray[np.float64] | None
 def with_best(cells: Sequence[Cell], column: Column, scores: Sequence[Scores] = ()) -> list[Cell]:
     """The cells of a column, the best flagged with all that is not significantly worse; none where that is every row.
 
-    Each row is compared with the best on the images that both were judged on (benchmark/paired.py), and p corrected for
-    as many comparisons (Holm); below 0.05 is significant. Without scores of single images a row is not clearly worse
-    whose interval holds the best's mean. What reads the same is bold together.
+    Each row is compared with the best on the images that both were judged on (benchmark/statistics/paired.py), and p
+    corrected for as many comparisons (Holm); below 0.05 is significant. Without scores of single images a row is not
+    clearly worse whose interval holds the best's mean. What reads the same is bold together.
     """
     known = [i for i, each in enumerate(cells) if not np.isnan(each.mean)]
     if len(known) < 2 or not column.direction:

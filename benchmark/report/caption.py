@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from benchmark.paired import FLIPPED, MCNEMAR, NETWORKS
 from benchmark.report.best import INTERVAL
 from benchmark.report.cells import Cell, Column
 from benchmark.report.names import PRETRAINED
 from benchmark.report.pooling import limits
-from benchmark.statistics import ENOUGH_SEEDS
+from benchmark.statistics.intervals import ENOUGH_SEEDS
+from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS
 
 _TESTS = {
     MCNEMAR: "exact McNemar tests of 0/1 scores",

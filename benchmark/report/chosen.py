@@ -1,4 +1,4 @@
-"""Which columns of a run the words of a list choose (benchmark/columns.py), and which words the short table has."""
+"""Which columns of a run the words of a list choose (columns.py), and which words the short table has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.columns import MAIN, Choice, choice
+from benchmark.report.columns import MAIN, Choice, choice
 from benchmark.report.names import FAMILIES, family_order
 from benchmark.report.pooling import MEASURE
 from benchmark.report.series import threat

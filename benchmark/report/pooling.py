@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.report.names import one_line
-from benchmark.statistics import ENOUGH_SEEDS, Estimate, average_seeds, combine_seeds
+from benchmark.statistics.intervals import ENOUGH_SEEDS, Estimate, average_seeds, combine_seeds
 
 MEASURE = ["family", "metric", "label", "params", "threat", "measure"]
 """What tells one measure from another: the columns of the main table."""

@@ -64,7 +64,7 @@ class Run:
     manifest: dict[str, Any] = field(default_factory=dict)
     gallery: tuple[Picture, ...] = ()
     trainings: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """One row a trained model, as benchmark/trainings.py has it; empty where the run trained none."""
+    """One row a trained model, as benchmark/storage/trainings.py has it; empty where the run trained none."""
     epochs: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row an epoch of a trained model."""
     folder: Path | None = None
@@ -102,7 +102,7 @@ class Run:
         return found if "refit" in found else pd.DataFrame()
 
     def verdicts(self) -> pd.DataFrame:
-        """Which attack broke which image, as benchmark/verdicts.py has it; empty where that is not kept."""
+        """Which attack broke which image, as benchmark/storage/verdicts.py has it; empty where that is not kept."""
         return self._parquet("verdicts.parquet")
 
     def thumbnails(self, dataset: str) -> dict[str, NDArray[Any]]:

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from benchmark.relations import pareto_front
 from benchmark.report.placing import Bar, place_labels
 from benchmark.report.pooling import held
 from benchmark.report.quantities import Quantity
 from benchmark.report.series import points
 from benchmark.report.style import GREY, Look, legend_below, percent
+from benchmark.statistics.relations import pareto_front
 
 _DIRECT = 12
 """Rows up to which names stand beside their points; more go to a legend."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark.cards import nearest
-from benchmark.columns import NAMES, SETS
 from benchmark.report.chosen import EVERYTHING, main_words
+from benchmark.report.columns import NAMES, SETS
 from benchmark.report.cost import cost_tables
 from benchmark.report.formats.latex import latex
 from benchmark.report.formats.markdown import markdown

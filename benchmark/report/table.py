@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.columns import NAMES
 from benchmark.report.best import with_best
 from benchmark.report.caption import caption
 from benchmark.report.cells import ABSENT, Cell, Column, cell, number_format
 from benchmark.report.chosen import chosen, grouped, main_words
+from benchmark.report.columns import NAMES
 from benchmark.report.images import Scores, by_measure
 from benchmark.report.names import row_names
 from benchmark.report.origin import data_used
@@ -74,7 +74,7 @@ def main_table(records: pd.DataFrame) -> Table:
 
 
 def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
-    """The columns that `words` choose (benchmark/columns.py) of a run of one data set."""
+    """The columns that `words` choose (benchmark/report/columns.py) of a run of one data set."""
     names = list(dict.fromkeys(run.records["dataset"]))
     if len(names) != 1:
         raise ReportError(f"a table is of one data set, these records are of {names or 'none'}")

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmark.relations import Correlation, pearson, spearman
 from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign
 from benchmark.report.pooling import MEASURE, pooled
 from benchmark.report.read import Run
 from benchmark.report.series import clean, threat
+from benchmark.statistics.relations import Correlation, pearson, spearman
 
 if sys.version_info >= (3, 11):
     import tomllib

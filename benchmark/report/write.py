@@ -17,9 +17,9 @@ from matplotlib.transforms import Bbox
 from rich.console import RenderableType
 from rich.text import Text
 
-from benchmark.citations import bibtex
 from benchmark.report import plots as plots_package
 from benchmark.report.chosen import EVERYTHING
+from benchmark.report.citations import bibtex
 from benchmark.report.files import ENDINGS, PREFIXES, grids, table_files
 from benchmark.report.formats.grids import grid_markdown, grid_terminal
 from benchmark.report.formats.markdown import escape, markdown

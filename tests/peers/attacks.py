@@ -1,10 +1,12 @@
 """Our attacks beside pyautoattack on real checkpoints: the same verdicts, the same strength, how many seconds.
 
     python tests/peers/attacks.py --data PATH [--images 1000] [--models NAME ...] [--attacks NAME ...] [--queries 5000]
+                                  [--seeds 0 1 2 ...]
 
 PATH holds `datasets/` (in torchvision's layout) and `checkpoints/`. Prints Markdown tables. "AutoAttack" is the metric
 `auto_attack` beside the library called by hand; the other rows are attacks we write ourselves beside the library's own,
-each alone on all images. Both sides are graded by predicting the attacked images again.
+each alone on all images. Both sides are graded by predicting the attacked images again. Their random starts differ, and
+so do the images they break: with several seeds a line shows means over them, and the standard error of the difference.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ BATCH = 250
 
 
 class Row(NamedTuple):
-    """One attack, ours and theirs: who still holds, and seconds."""
+    """One attack, ours and theirs: who still holds (a row a seed), and seconds of all seeds."""
 
     model: str
     threat: str
@@ -78,8 +80,10 @@ class Row(NamedTuple):
         """A line of the table."""
         ours, theirs = (100 * held.float().mean().item() for held in (self.ours, self.theirs))
         differ = int((self.ours != self.theirs).sum())
+        by_seed = 100 * (self.ours.float() - self.theirs.float()).mean(1)
+        error = f" ± {by_seed.std().item() / len(by_seed) ** 0.5:.2f}" if len(by_seed) > 1 else ""
         return (
-            f"| {self.model} | {self.threat} | {self.attack} | {ours:.2f} | {theirs:.2f} | {ours - theirs:+.2f} "
+            f"| {self.model} | {self.threat} | {self.attack} | {ours:.2f} | {theirs:.2f} | {ours - theirs:+.2f}{error} "
             f"| {differ} | {self.our_seconds:.1f} | {self.their_seconds:.1f} "
             f"| {self.our_seconds / self.their_seconds:.2f} |"
         )
@@ -91,16 +95,16 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     print(
         f"{asked.images} images, {asked.queries} queries, batches of {BATCH} (theirs), {asked.threads} thread(s), "
-        f"{asked.device}, {machine()}, torch {torch.__version__}\n\n"
+        f"{asked.device}, {machine()}, torch {torch.__version__}, seeds {' '.join(map(str, asked.seeds))}\n\n"
         "| model | threat | attack | ours % | theirs % | difference | verdicts that differ | ours s | theirs s | ratio "
         "|\n"
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     )
     rows = []
     for name in asked.models:
-        case = case_of(name, asked)
+        cases = [case_of(name, asked, seed) for seed in asked.seeds]
         for attack in asked.attacks:
-            rows.append(compared(name, case, attack, asked.queries))
+            rows.append(together([compared(name, case, attack, asked.queries) for case in cases]))
             print(rows[-1].line(), flush=True)
     print(f"\n{verdict(rows)}")
 
@@ -116,7 +120,17 @@ def compared(name: str, case: Case, attack: str, queries: int) -> Row:
     theirs = by_hand(case, attack, queries)
     ended = time.perf_counter()
     held = ours["robust_accuracy"] > 0
-    return Row(name, str(case.threat), attack, held, theirs, between - began, ended - between)
+    return Row(
+        name, str(case.threat), attack, held[None], theirs[None], between - began, ended - between
+    )
+
+
+def together(rows: list[Row]) -> Row:
+    """The rows of several seeds as one."""
+    return rows[0]._replace(
+        ours=torch.cat([row.ours for row in rows]), theirs=torch.cat([row.theirs for row in rows]),
+        our_seconds=sum(row.our_seconds for row in rows), their_seconds=sum(row.their_seconds for row in rows),
+    )  # fmt: skip
 
 
 def by_hand(case: Case, attack: str, queries: int) -> Tensor:
@@ -134,7 +148,7 @@ def by_hand(case: Case, attack: str, queries: int) -> Tensor:
     return found.clean & ~found.fooled
 
 
-def case_of(name: str, asked: argparse.Namespace) -> Case:
+def case_of(name: str, asked: argparse.Namespace, seed: int) -> Case:
     """A checkpoint and the first test images."""
     data_name, text, threat_text = MODELS[name]
     data = load_data(data_name, asked.data / "datasets")
@@ -148,8 +162,8 @@ def case_of(name: str, asked: argparse.Namespace) -> Case:
         raise AssertionError("an attack retrains nothing and knows no manifold")
 
     return Case(
-        model=model, x=test.x, y=test.y, draws=Draws(asked.seed, test.ids), train_x=test.x,
-        train_draws=Draws(asked.seed, test.ids), threat=threat, classes=len(data.classes),
+        model=model, x=test.x, y=test.y, draws=Draws(seed, test.ids), train_x=test.x,
+        train_draws=Draws(seed, test.ids), threat=threat, classes=len(data.classes),
         grade=lambda images: judge(model, test.x, test.y, threat, images).scores(),
         refit=unused, manifold=unused, surrogate=unused,
     )  # fmt: skip
@@ -166,7 +180,7 @@ def verdict(rows: list[Row]) -> str:
         if (row.ours.float().mean() - row.theirs.float().mean()).item() > 0.002 + 1e-9
     ]
     return (
-        f"AutoAttack by the library path: {differ} of {sum(len(row.ours) for row in path)} verdicts differ.\n"
+        f"AutoAttack by the library path: {differ} of {sum(row.ours.numel() for row in path)} verdicts differ.\n"
         f"Own attacks whose accuracy is higher by more than 0.2 point: {', '.join(weaker) or 'none'} (of {len(own)})."
     )
 
@@ -200,7 +214,7 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--queries", type=int, default=5000, help="of Square")
     parser.add_argument("--threat", help="instead of each model's own, as in 'L2 0.5'")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()

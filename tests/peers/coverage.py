@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from benchmark.paired import difference
-from benchmark.statistics import combine_seeds, estimate
+from benchmark.statistics.intervals import combine_seeds, estimate
+from benchmark.statistics.paired import difference
 
 TRIALS = 2000
 KINDS = {

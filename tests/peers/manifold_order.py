@@ -19,11 +19,11 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from benchmark.datasets.defaults import defaults
-from benchmark.measuring import case
-from benchmark.place import Place
+from benchmark.measuring.measure import case
+from benchmark.measuring.place import Place
+from benchmark.measuring.training import model_key, train
 from benchmark.plan import Cell, plan
 from benchmark.suite import Entry, Suite
-from benchmark.training import model_key, train
 from metrics.case import predict
 
 NAMES = {"": "standard", "L2 0.5": "weak AT (L2 0.5)", "L2 2.0": "strong AT (L2 2.0)"}

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark import plain_training
 from benchmark.datasets.load import load
+from benchmark.measuring import plain_training
 from benchmark.models.base import build
 from metrics.case import predict
 from trainers.base import Images

@@ -7,7 +7,7 @@ import io
 
 from benchmark.report.cells import Cell, Column
 from benchmark.report.table import Row, Table
-from benchmark.statistics import ENOUGH_SEEDS
+from benchmark.statistics.intervals import ENOUGH_SEEDS
 
 HEADER = (
     *(

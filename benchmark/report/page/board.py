@@ -8,8 +8,8 @@ from itertools import groupby
 
 import pandas as pd
 
-from benchmark.citations import trainer_card
 from benchmark.report.cells import Column
+from benchmark.report.citations import trainer_card
 from benchmark.report.health import Health, health
 from benchmark.report.names import PRETRAINED
 from benchmark.report.quantities import (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.cards import Card, cards
-from benchmark.citations import trainer_card
+from benchmark.report.citations import trainer_card
 
 
 class Block(NamedTuple):

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.relations import Correlation, pearson, spearman
 from benchmark.report.names import file_stem, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.read import Run
 from benchmark.report.style import GREY, Look, legend_below, looks, percent
 from benchmark.report.trends import Trend, trends
+from benchmark.statistics.relations import Correlation, pearson, spearman
 
 _ACROSS = 3
 _MOST = 9

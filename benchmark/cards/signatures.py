@@ -1,0 +1,167 @@
+"""The settings of a method, read from its signature without running it: names, defaults, types and their checks."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from benchmark.cards.docstrings import CardError
+
+HARNESS = ("recipe", "threat", "seed", "selection", "on_epoch", "snapshots")
+"""What the harness passes to every trainer by name: no settings."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A setting of a method."""
+
+    name: str
+    annotation: str
+    default: object
+    help: str
+    type: Any
+
+    def check(self, value: object) -> object:
+        """The value as the method takes it; CardError if it does not fit the annotation."""
+        adapter: TypeAdapter[object] = TypeAdapter(self.type, config=ConfigDict(strict=True))
+        try:
+            return adapter.validate_python(tuple(value) if isinstance(value, list) else value)
+        except ValidationError as error:
+            raise CardError(f"{self.name} = {value!r}: {error.errors()[0]['msg']}") from None
+
+    @property
+    def takes_list(self) -> bool:
+        """Whether one value of this setting is itself a list."""
+        return self.annotation.startswith("tuple")
+
+
+def settings(
+    path: Path, kind: str, function: ast.FunctionDef, tree: ast.Module, helps: Mapping[str, str]
+) -> Iterator[Parameter]:
+    """The keyword-only parameters of a method that are not the harness's; `helps` describes them."""
+    names = _NAMES | _imported(tree) | aliases(tree)
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        name = argument.arg
+        if kind == "trainers" and name in HARNESS:
+            _check_is_no_loss(path, function, name)
+        elif default is not None:
+            annotation = ast.unparse(argument.annotation) if argument.annotation else "object"
+            type_ = _evaluate(annotation, names)
+            value = _default(path, name, default)
+            yield Parameter(name, _plain(annotation, type_), value, helps.get(name, ""), type_)
+        elif kind in ("trainers", "metrics"):
+            raise CardError(f"{path}: setting {name!r} needs a default, as in {name}: float = 0.5")
+
+
+def _check_is_no_loss(path: Path, function: ast.FunctionDef, name: str) -> None:
+    """A trainer of the full form takes what the harness passes; a loss cannot have settings of these names."""
+    lifts = ("from_loss", "from_objective")
+    if any(ast.unparse(each).endswith(lifts) for each in function.decorator_list):
+        raise CardError(
+            f"{path}: setting {name!r} has a name that the harness itself passes to trainers; rename it "
+            "(a loss finds the threat in step.threat, an objective in setup.threat)"
+        )
+
+
+def _default(path: Path, name: str, node: ast.expr) -> object:
+    try:
+        return _constant(node)
+    except (ValueError, TypeError, ArithmeticError):
+        raise CardError(
+            f"{path}: setting {name!r} = {ast.unparse(node)}: a default must be a constant, "
+            "as in 0.5, 8/255, 'word', None or (1, 2)"
+        ) from None
+
+
+def _constant(node: ast.expr) -> Any:
+    """The value of a constant, of arithmetic of numbers, or of a tuple of these."""
+    if isinstance(node, ast.Tuple):
+        return tuple(_constant(each) for each in node.elts)
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _SIGNS:
+        return _SIGNS[type(node.op)](_number(node.operand))
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return _ARITHMETIC[type(node.op)](_number(node.left), _number(node.right))
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | None):
+        return node.value
+    raise ValueError(ast.unparse(node))
+
+
+def _number(node: ast.expr) -> float:
+    value = _constant(node)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"no number: {ast.unparse(node)}")
+    return value
+
+
+_SIGNS: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+def _plain(annotation: str, kind: Any) -> str:
+    """An annotation as a reader wants it: `Annotated[int, Ge(1)]` -> `int >= 1`, choices by name."""
+    if get_origin(kind) is Literal:
+        return " | ".join(map(str, get_args(kind)))
+    signs = {"Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<"}
+    for word, sign in signs.items():
+        annotation = re.sub(rf", {word}\(([^)]*)\)", rf" {sign} \1", annotation)
+    return re.sub(r"Annotated\[([^\[\]]*)\]", r"\1", annotation)
+
+
+_ROOT = Path(__file__).parents[2]
+_NAMES: dict[str, Any] = {
+    "Annotated": Annotated, "Literal": Literal,
+    **{word: getattr(annotated_types, word) for word in ("Ge", "Gt", "Le", "Lt")},
+    **{kind.__name__: kind for kind in (int, float, bool, str, tuple, object)},
+}  # fmt: skip
+
+
+def _imported(tree: ast.Module) -> dict[str, Any]:
+    """The names for a choice that a file imports from the rooms of the methods: `from metrics.fill import Fill`."""
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            ("metrics.", "trainers.")
+        ):
+            file = _ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py")
+            if file.is_file():
+                known = aliases(ast.parse(file.read_text(encoding="utf-8")))
+                found |= {
+                    alias.asname or alias.name: known[alias.name]
+                    for alias in node.names
+                    if alias.name in known
+                }
+    return found
+
+
+def aliases(tree: ast.Module) -> dict[str, Any]:
+    """Module-level names for a choice: `Of = Literal["logit", ...]`."""
+    return {
+        target.id: _evaluate(ast.unparse(node.value), _NAMES)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Literal[")
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _evaluate(annotation: str, names: Mapping[str, Any]) -> Any:
+    try:
+        return eval(annotation, {"__builtins__": {}}, dict(names))
+    except (NameError, TypeError, SyntaxError, AttributeError):
+        return Any  # a type of the user's own: the method itself must check it

@@ -1,0 +1,84 @@
+"""What the harness does for a metric, beside verdicts and retrainings: the image manifold, the surrogate.
+
+Each comes with the facts that its result depends on; a cell's key holds those of the services that its metric uses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmark import keys
+from benchmark.cards import ROOT
+from benchmark.datasets.base import Dataset, Split
+from benchmark.measuring import retraining
+from benchmark.measuring.place import Place, dataset, prints
+from benchmark.measuring.training import experiment, model, model_key
+from benchmark.plan import Cell
+from metrics.case import Manifold, NotApplicable
+from metrics.manifold._generators import GENERATORS, VaeManifold
+from metrics.randomness import Draws
+
+_GENERATORS = ROOT / "metrics/manifold"
+
+
+def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
+    """What the services among `used` (names of fields of Case) depend on, beside the model and its test images."""
+    training, other = cell.training, cell.surrogate
+    images = prints(training.data, place.data).fit
+    known = {
+        "grade": lambda: keys.code_version(ROOT / "benchmark/grading.py"),
+        "refit": lambda: [images, retraining.facts(training, place.device)],
+        "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
+        "train_x": lambda: images,
+        "surrogate": lambda: other and experiment(place, other, {}),
+        "mask": lambda: keys.code_version(_module(training.data.name)),
+    }
+    return {name: describe() for name, describe in known.items() if name in used}
+
+
+def surrogate(place: Place, cell: Cell, subject: str, name: str) -> nn.Module:
+    """The other model that the cell names, which a job of its own has trained before."""
+    other = cell.surrogate
+    if other is None or other.trainer is None or other.trainer.reference != name:
+        known = "none" if other is None or other.trainer is None else other.trainer.reference
+        raise ValueError(
+            f"{cell.metric.card.name} asks for a surrogate by {name!r}, but its setting 'source: str' names {known}"
+        )
+    key = model_key(place, other, {})
+    if key == subject:
+        raise NotApplicable(f"the source {name!r} is this very model")
+    return model(place, other, key)
+
+
+def manifold(
+    place: Place, data: Dataset, test: Split,
+    generator: str = "vae", epochs: int | None = None, latent: str = "mean",
+) -> Manifold:  # fmt: skip
+    """The data set's own manifold, or that of a generator fitted once to its training images."""
+    if data.manifold is not None:
+        return data.manifold(test)
+    x, made = data.train.x.to(place.device), GENERATORS[generator]
+    code = keys.code_version(_GENERATORS / f"_{generator}.py")
+    key = keys.key(code, epochs, keys.tensor(data.train.x), keys.environment(place.device))
+    weights = place.store.once(
+        "manifolds", key, lambda: made.fit(x, seed=0, epochs=epochs).state_dict()
+    )
+    with torch.device("meta"):  # the weights are there: none are drawn
+        vae = made.build(x[0])
+    vae.load_state_dict(weights, assign=True)
+    vae = vae.to(place.device).eval().requires_grad_(False)
+    return VaeManifold.at(vae, test.x, Draws(0, test.ids), latent)
+
+
+def _manifold_code(data: Dataset) -> str:
+    own = _module(data.name) if data.manifold else _GENERATORS / "_generators.py"
+    return keys.code_version(own)
+
+
+def _module(dataset: str) -> Path:
+    """The source file that knows a data set's truth."""
+    return ROOT / f"benchmark/datasets/{dataset.partition(':')[0]}.py"

@@ -1,0 +1,115 @@
+"""How far a run is: read from its folder alone, by whoever may read it, while it runs or later. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from benchmark.errors import BenchError
+from benchmark.plan import plan
+from benchmark.running import live, refresh
+from benchmark.running.costs import guesses
+from benchmark.running.expected import Expected, Left
+from benchmark.running.live import Note, Run
+from benchmark.storage import ledger, manifest
+from benchmark.storage.ledger import Entry, Ledger
+from benchmark.store import Store, StoreError
+from benchmark.suite import Suite
+
+STATES = ("done", "running", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class Status:
+    """The cells of a folder by state, the run that is in progress there, and what is left."""
+
+    suite: str
+    cells: dict[str, int]
+    """State -> number."""
+    models: tuple[int, int]
+    """Trained, of how many."""
+    reasons: dict[str, str]
+    """Failed cell -> why."""
+    run: Run | None
+    jobs: tuple[Note, ...]
+    """What is being done now, the longest first."""
+    workers: int
+    left: Left
+    command: str
+    """The last command."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "suite": self.suite, **self.cells, "reasons": self.reasons,
+            "models": {"done": self.models[0], "all": self.models[1]},
+            "run": self.run and asdict(self.run),
+            "jobs": [{**asdict(note), "elapsed": round(note.elapsed, 1)} for note in self.jobs],
+            "left": {"seconds": round(self.left.seconds, 1), "unknown": self.left.unknown},
+        }  # fmt: skip
+
+
+def status(folder: Path) -> Status:
+    """The status of a folder; StoreError if it holds no run."""
+    book, store, made = ledger.read(folder), Store(folder), manifest.read(folder)
+    if book is None:
+        raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
+    run = live.run_in(folder)
+    notes = live.notes(folder) if run else []
+    at = {note.name for note in notes}
+    stale = refresh.asked(folder, book.entries)
+    states = [_state(book, store, line, at, stale) for line in book.entries]
+    counted = Counter(states)
+    models = {line.model_key for line in book.entries if line.fit}
+    last = (made.get("invocations") or [{}])[-1]
+    workers = run.workers if run else last.get("workers", 1)
+    expected = Expected(book, _guesses(last), {**made.get("seconds", {}), **live.seconds(folder)})
+    waiting = _waiting(book, store, states) - at
+    return Status(
+        suite=book.suite,
+        cells={state: counted[state] for state in STATES},
+        models=(sum(store.has("models", key) for key in models), len(models)),
+        reasons={
+            _title(line): book.failures[line.key]
+            for line, state in zip(book.entries, states, strict=True)
+            if state == "failed"
+        },
+        run=run, jobs=tuple(notes), workers=workers,
+        left=expected.left(sorted(waiting), notes, workers), command=last.get("command", ""),
+    )  # fmt: skip
+
+
+def _state(book: Ledger, store: Store, line: Entry, at: set[str], stale: frozenset[str]) -> str:
+    if f"cells/{line.key}" in at:
+        return "running"
+    return "waiting" if line.key in stale else book.state(store, line)
+
+
+def _waiting(book: Ledger, store: Store, states: list[str]) -> set[str]:
+    """The jobs of the cells that have no result yet; a failed one is tried again by the next command."""
+    wanted: set[tuple[str, str]] = set()
+    cells: set[tuple[str, str]] = set()
+    for line, state in zip(book.entries, states, strict=True):
+        if state in ("waiting", "running"):
+            cells.add(("cells", line.key))
+            wanted |= {("models", line.model_key)} if line.fit else set()
+            wanted.add(("inspections", line.inspection_key))
+    return {f"{kind}/{key}" for kind, key in cells | {w for w in wanted if not store.has(*w)}}
+
+
+def _title(line: Entry) -> str:
+    what = f"{line.label} {line.threat}".strip()
+    model = f"{line.trainer}, seed {line.seed}" if line.fit else line.model
+    return f"{what} of {model}"
+
+
+def _guesses(invocation: dict[str, Any]) -> dict[tuple[object, ...], float]:
+    """What the jobs of an invocation took elsewhere; nothing if its suite cannot be planned any more."""
+    try:
+        return guesses(plan(Suite(**invocation["definition"], file="manifest.json")))
+    except (BenchError, ValidationError, KeyError, TypeError):
+        return {}

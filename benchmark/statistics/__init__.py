@@ -1,0 +1,1 @@
+"""Intervals, paired comparisons, and relations over models. numpy and scipy, never torch."""
