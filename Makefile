@@ -32,8 +32,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 reference: $(INSTALLED)
 	test -f results/reference/quick/plan.json || rm -rf results/reference/quick
 	$(BIN)/bench run --suite quick --out results/reference/quick
-	$(BIN)/python -m benchmark.report.readme results/reference/quick README.md
 	$(BIN)/python -m benchmark.running.costs results/reference/quick
+	$(BIN)/python -m benchmark.report.embed README.md
 
 clean:
 	rm -rf .venv dist

@@ -13,7 +13,7 @@ from benchmark.cli import app
 from benchmark.measuring.place import dataset
 from benchmark.measuring.training import untrained
 from benchmark.plan import DataSpec
-from benchmark.report.readme import with_table
+from benchmark.report.embed import with_tables
 from metrics.case import predict
 from trainers.base import Images
 from trainers.recipe import Recipe
@@ -22,8 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_of_the_readme_are_those_of_the_reference_run():
-    assert with_table(README, ROOT / "results/reference/quick") == README
+PAGES = [
+    page.relative_to(ROOT).as_posix()
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if "<!-- table: " in page.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tables_of_a_page_are_those_of_the_reference_runs(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert with_tables(text, ROOT) == text
 
 
 def test_the_plots_of_the_readme_are_there():

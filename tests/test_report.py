@@ -18,9 +18,11 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from benchmark.errors import BenchError
 from benchmark.report.best import with_best
 from benchmark.report.cells import Cell, Column, cell
 from benchmark.report.chosen import EVERYTHING
+from benchmark.report.embed import with_tables
 from benchmark.report.formats.latex import latex, latex_document
 from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
@@ -36,7 +38,6 @@ from benchmark.report.plots.tradeoff import tradeoff
 from benchmark.report.pooling import limits
 from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
-from benchmark.report.readme import with_table
 from benchmark.report.series import named, threat
 from benchmark.report.style import styled
 from benchmark.report.table import Table, main_table
@@ -516,13 +517,22 @@ def test_origin_is_that_of_the_invocations_that_computed() -> None:
     assert data_used({"data": {"digits": {"test": 9, "note": ""}}}, "digits") == "9 test images"
 
 
-def test_the_readme_gets_the_table(folder: Path, table: Table) -> None:
-    page = "before\n<!-- table: x -->\nearlier\n<!-- end of table -->\nafter"
-    text = with_table(page, folder)
+def test_a_page_gets_its_tables(folder: Path, table: Table) -> None:
+    def mark(name: str) -> str:
+        return (
+            f"before\n<!-- table: {folder.name}{name} -->\nearlier\n<!-- end of table -->\nafter\n"
+        )
+
+    text = with_tables(mark("") + mark(" robustness"), folder.parent)
     assert "earlier" not in text
+    assert text.count("before") == text.count("after") == 2
     assert text.count(table.title) == 1
     assert "1078 training" in text
-    assert with_table(text, folder) == text
+    assert with_tables(text, folder.parent) == text
+    with pytest.raises(ReportError, match="no such table"):
+        with_tables(mark(" robust"), folder.parent)
+    with pytest.raises(BenchError, match="table: FOLDER"):
+        with_tables("no marks", folder.parent)
 
 
 def test_the_report_reads_what_records_have() -> None:

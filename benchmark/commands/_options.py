@@ -78,7 +78,7 @@ Split = Annotated[
 ]
 Scale = Annotated[
     str | None,
-    typer.Option("--scale", help="Another size of the suite, where it has one: [scale.NAME] in its file."),
+    typer.Option("--scale", help="Another size of the suite, where its file has one (scale.NAME)."),
 ]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Data = Annotated[

@@ -1,0 +1,43 @@
+"""Puts tables of runs into Markdown files: `python -m benchmark.report.embed FILE ...`, from the repository's root.
+
+A file says which by two marks: `<!-- table: FOLDER [NAME] -->` and `<!-- end of table -->`. NAME is a table of
+`bench report --table`, or trends, published or health; the short table without one.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from benchmark.errors import BenchError
+from benchmark.report.files import grids
+from benchmark.report.formats.grids import grid_markdown
+from benchmark.report.read import Run, read
+from benchmark.report.sets import shown
+
+_MARKED = re.compile(r"(<!-- table: ([^\s]+) ?([^\s]*) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_GRIDS = ("trends", "published", "health")
+
+
+def with_tables(text: str, root: Path) -> str:
+    """The text with what stands between its marks replaced by the tables; folders are under `root`.
+
+    BenchError for a text without marks, a folder that holds no run, a name that is no table.
+    """
+    if not _MARKED.search(text):
+        raise BenchError("no '<!-- table: FOLDER [NAME] -->' with an '<!-- end of table -->'")
+    return _MARKED.sub(
+        lambda m: f"{m[1]}\n{_tables(read(root / m[2]), m[3] or 'main').strip()}\n\n{m[4]}", text
+    )
+
+
+def _tables(run: Run, name: str) -> str:
+    if name in _GRIDS:
+        return "\n".join(grid_markdown(grid) for grid in grids(run) if grid.name == name)
+    return shown(run, name, "markdown")
+
+
+if __name__ == "__main__":
+    for page in map(Path, sys.argv[1:]):
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), Path()), "utf-8")
