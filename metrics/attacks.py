@@ -6,7 +6,8 @@ Attacks move images only: parameters, their gradients and BatchNorm statistics s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 from metrics.randomness import Draws
 from metrics.threat import ThreatModel
 
+Statistics = Literal["eval", "train"]
+"""What an attack's passes do with BatchNorm: use its running statistics, or the batch's (which move them)."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (n, K), labels (n,)) -> what the attacker raises, shape (n,)."""
 
@@ -67,6 +70,19 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             module.training = True
 
 
+def attacked(model: nn.Module, statistics: Statistics) -> AbstractContextManager[nn.Module]:
+    """The model as an attack sees it: `frozen`, or in the mode that it is in."""
+    return frozen(model) if statistics == "eval" else nullcontext(model)
+
+
+def needs_float32() -> ValueError:
+    """What to raise where a method that differentiates input gradients meets mixed precision."""
+    return ValueError(
+        "this method differentiates input gradients, which mixed precision would spoil: "
+        "set precision = 'float32' in its recipe"
+    )
+
+
 def input_gradients(
     scores: Callable[[Tensor], Tensor], x: Tensor, *, create_graph: bool = False
 ) -> Tensor:
@@ -77,10 +93,7 @@ def input_gradients(
     ValueError in mixed precision, which would round those second derivatives away.
     """
     if create_graph and torch.is_autocast_enabled(x.device.type):
-        raise ValueError(
-            "this method differentiates input gradients, which mixed precision would spoil: "
-            "set precision = 'float32' in its recipe"
-        )
+        raise needs_float32()
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         rows = scores(x)
@@ -120,13 +133,14 @@ def pgd(
     step_size: float,
     loss: Loss = cross_entropy,
     start: Tensor | None = None,
+    statistics: Statistics = "eval",
 ) -> Tensor:
     """Projected gradient ascent on the loss (Madry et al. 2018); the last iterate, shape of x.
 
     `start` is the first perturbation (for a random start, `threat.noise(x, draws)`), none means zero.
     """
     delta = threat.project(x, torch.zeros_like(x) if start is None else start)
-    with frozen(model):
+    with attacked(model, statistics):
         for _ in range(steps):
             gradient = input_gradient(lambda images: loss(model(images), y), x + delta)
             delta = threat.ascend(x, delta, gradient, step_size)

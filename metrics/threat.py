@@ -210,4 +210,8 @@ def parse(text: str) -> ThreatModel:
         raise ValueError(
             f"threat {text!r} needs a radius after its norm, as in '{norm} 8/255' or '{norm} 0.5'"
         ) from None
+    if norm == "Linf" and eps > 1:
+        raise ValueError(
+            f"threat {text!r}: images are in [0, 1], so 1 is every image there is; did you mean 'Linf {written}/255'?"
+        )
     return NORMS[norm](eps, written)

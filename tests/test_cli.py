@@ -141,6 +141,22 @@ def test_a_trained_file_loads_again_as_a_third_party_model(place):
     assert "mine.safetensors" in run.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["jarn", "--recipe", "precision=bfloat16"], "set precision = 'float32'"),
+        (["sagr", "--set", "reading=positive", "--set", "projections=1"], "projections"),
+        (["adv_gsct", "--set", "offend=step", "--set", "kappa=0.5"], "nothing is masked"),
+    ],
+)
+def test_settings_that_a_method_cannot_train_with_are_told_in_a_line(place, words, told):
+    made = bench(place, "train", "--trainer", *words, "--epochs", 1, "--out", "mine.safetensors")
+    assert made.returncode == 1
+    assert told in " ".join(made.stderr.split())
+    assert "Traceback" not in made.stderr
+    assert not (place / "mine.safetensors").exists()
+
+
 def test_a_user_file_is_a_trainer(place):
     (place / "mine.py").write_text(
         "from torch.nn import functional as F\nfrom trainers.base import from_loss\n\n"

@@ -16,12 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.cards import card, cards
 from metrics import attacks
 from metrics.randomness import Draws
 from metrics.threat import Linf
 from trainers._optimisation import augment, rate
 from trainers.base import Diverged, Epoch, Images, Step, Trained, Trainer, from_loss
+from trainers.fgsm_rs import fgsm_rs
+from trainers.interpretation import interpretation
 from trainers.jacobian import jacobian
+from trainers.jarn import jarn
 from trainers.pgd_at import pgd_at
 from trainers.recipe import Recipe
 from trainers.standard import standard
@@ -167,7 +171,7 @@ def order_of(seed: int, how: Recipe) -> list[Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("schedule", ["constant", "onecycle", "piecewise"])
+@pytest.mark.parametrize("schedule", ["constant", "onecycle", "triangular", "piecewise"])
 def test_sgd_literally(schedule: str) -> None:
     """Momentum 0.9 and weight decay as in PyTorch's SGD: v <- 0.9 v + g + decay w; w <- w - lr v."""
     how = recipe(
@@ -217,6 +221,7 @@ def test_adam_literally() -> None:
         ("constant", {0: 1, 0.5: 1, 1: 1}),
         ("onecycle", {0: 0, 0.15: 0.5, 0.3: 1, 0.475: (1 + math.cos(math.pi / 4)) / 2, 0.65: 0.5,
                       1: 0}),
+        ("triangular", {0: 0, 0.25: 0.5, 0.5: 1, 0.75: 0.5, 1: 0}),
         ("piecewise", {0: 1, 0.499: 1, 0.5: 0.1, 0.749: 0.1, 0.75: 0.01, 1: 0.01}),
     ],
 )  # fmt: skip
@@ -504,20 +509,57 @@ def test_the_loop_augments_anew_in_every_epoch() -> None:
 # ---- cost and budget ----
 
 
-@pytest.mark.parametrize(
-    ("trainer", "settings", "passes"),
-    [
-        (standard, {}, (1, 1)),
-        (pgd_at, {"steps": 3}, (4, 4)),
-        (trades, {"steps": 3}, (6, 5)),
-    ],
-)
-def test_the_cost_of_a_step_is_counted_on_the_step(
-    trainer: Trainer, settings: dict[str, object], passes: tuple[int, int]
+# passes forward and back by the lines `Cost` of the cards (a double-backward pass is one back), for three classes
+PASSES: list[tuple[str, dict[str, object], tuple[int, int]]] = [
+    ("standard", {}, (1, 1)),
+    ("gaussian_noise", {}, (1, 1)),
+    ("fgsm_rs", {}, (2, 2)),
+    ("n_fgsm", {}, (2, 2)),
+    ("grad_align", {}, (3, 3 + 1)),
+    ("free_at", {"replays": 4}, (4, 4)),
+    ("pgd_at", {"steps": 3}, (4, 4)),
+    ("trades", {"steps": 3}, (6, 5)),
+    ("mart", {"steps": 3}, (5, 5)),
+    ("awp", {"steps": 3}, (5, 5)),
+    ("awp", {"on": "trades", "steps": 3, "warm_up": 0.0}, (8, 7)),
+    ("input_gradient", {}, (2, 2 + 1)),
+    ("finite_difference", {}, (4, 4)),
+    ("jacobian", {}, (2, 2 + 1)),
+    ("jacobian", {"projections": 3}, (2, 4 + 3)),
+    ("cure", {}, (3, 3 + 2)),
+    ("sagr", {"false_rows": 1}, (2, 3 + 2)),
+    ("adv_gsct", {}, (4, 4 + 1)),
+    ("saliency_guided", {}, (3, 3)),
+    ("jarn", {"start": 0.0}, (2, 2 + 1)),
+    ("pag", {}, (2, 4 + 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "passes"), PASSES, ids=str)
+def test_the_cost_of_a_step_is_what_the_card_says(
+    name: str, settings: dict[str, object], passes: tuple[int, int]
 ) -> None:
-    threat = None if trainer is standard else Linf(0.1)
-    cost = train(trainer, threat=threat, settings=settings).cost
+    cost = train(card("trainers", name).load(), threat=Linf(0.1), settings=settings).cost
     assert cost[:2] == passes
+
+
+def test_the_costs_of_all_trainers_are_checked() -> None:
+    assert {name for name, _, _ in PASSES} == {*cards("trainers")} - {"interpretation"}
+
+
+def test_what_is_spent_before_the_first_step_is_part_of_the_cost() -> None:
+    """The teacher's training, of as many epochs, and 20 passes of it over the images for its maps."""
+    taught, own = train(pgd_at, threat=Linf(0.1)), (2, 2 + 1)
+    cost = train(interpretation, threat=Linf(0.1)).cost
+    for part, passes in enumerate(own):
+        assert cost[part] == pytest.approx(passes + taught.cost[part] + 20 / 3)
+    assert cost.work > taught.cost.work + 20 / 3 * 0.5
+
+
+def test_teacher_and_model_share_a_budget_of_cost() -> None:
+    how = recipe(epochs=60, budget="cost")
+    trained = train(interpretation, threat=Linf(0.1), how=how)
+    assert 0.8 * 60 < trained.cost.work * len(trained.log) < 1.1 * 60
 
 
 def test_the_work_of_standard_training_is_one() -> None:
@@ -581,14 +623,41 @@ def test_batches_may_come_in_the_stored_order() -> None:
     assert seen == IDS.tolist() * 2
 
 
-def test_mixed_precision_trains_and_is_refused_where_input_gradients_are_differentiated() -> None:
+def test_mixed_precision_trains() -> None:
     how = recipe(precision="bfloat16")
     mixed, plain = train(how=how).model, train().model
     assert all(p.dtype == torch.float32 for p in mixed.parameters())
     assert not torch.equal(weights(mixed), weights(plain))
     torch.testing.assert_close(weights(mixed), weights(plain), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("trainer", [jacobian, jarn, interpretation])
+def test_mixed_precision_is_refused_before_the_first_step_ends(trainer: Trainer) -> None:
+    def unexpected(epoch: Epoch) -> None:
+        raise AssertionError(epoch)
+
+    how = recipe(precision="bfloat16")
     with pytest.raises(ValueError, match="set precision = 'float32' in its recipe"):
-        train(jacobian, how=how)
+        trainer(net(), TRAIN, VALIDATION, recipe=how, threat=Linf(0.1), seed=0, on_epoch=unexpected)
+
+
+def test_a_last_step_that_ruins_the_model_is_told() -> None:
+    how = recipe(optimiser="sgd", lr=1e30, schedule="constant", epochs=1, batch_size=N, keep="last")
+    with pytest.raises(Diverged, match="epoch 1 gives logits that are not finite"):
+        train(how=how)
+
+
+@pytest.mark.parametrize("trainer", [pgd_at, fgsm_rs])
+def test_the_attack_may_see_batchnorm_in_train_mode(trainer: Trainer) -> None:
+    """Its passes then move the statistics, as those of the authors' code do."""
+    frozen, moved = (
+        train(trainer, net(norm=True), threat=Linf(0.1), settings={"attack_bn": mode})
+        for mode in ("eval", "train")
+    )
+    counts = [t.model.get_buffer("1.num_batches_tracked").item() for t in (frozen, moved)]
+    assert counts[0] == 9
+    assert counts[1] > 9
+    assert not torch.equal(weights(frozen.model), weights(moved.model))
 
 
 # ---- continuing ----

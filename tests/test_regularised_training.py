@@ -21,7 +21,7 @@ from trainers.cure import cure
 from trainers.finite_difference import finite_difference
 from trainers.input_gradient import input_gradient
 from trainers.mart import mart
-from trainers.pag import pag
+from trainers.pag import _REPRESENTATIVES, pag
 from trainers.pgd_at import pgd_at
 from trainers.recipe import Recipe
 from trainers.saliency_guided import saliency_guided
@@ -558,6 +558,18 @@ def test_pag_of_all_classes_literally(
     total = torch.stack([sum(row) for row in angles(model, representative)]).mean()
     got = pag_loss(model, weight=0.3, towards=towards, targets=targets)
     assert_same(model, got, mean_ce(model, X) + 0.3 * total)
+
+
+def test_pag_without_another_image_of_a_class_has_no_way_to_it(model: nn.Module) -> None:
+    """The class of label 0 is one image: for itself the cosine counts as 0, and teaches nothing."""
+    kept = (TRAIN.y != 0) | (TRAIN.ids == TRAIN.ids[TRAIN.y == 0][0])
+    alone = Images(*(part[kept] for part in TRAIN))
+    make = _REPRESENTATIVES["nearest"](alone, alone.y.unique(), 0)
+    first = (alone.y == 0).nonzero()[0]
+    chosen = torch.arange(K)[None]
+    found = make(alone.x[first], chosen, alone.ids[first])[0]
+    assert torch.equal(found[0], alone.x[first][0])
+    assert all(not torch.equal(image, alone.x[first][0]) for image in found[1:])
 
 
 def test_pag_towards_one_image_of_each_class(model: nn.Module) -> None:

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from metrics.attacks import frozen
 from metrics.randomness import Draws
 from metrics.threat import L2, Linf, ThreatModel
-from trainers.adv_gsct import adv_gsct
-from trainers.base import Images, Objective, Setup, Step, Trainer
+from trainers._cost import NOTHING
+from trainers.adv_gsct import _DISAGREEMENTS, adv_gsct
+from trainers.base import Images, Objective, Setup, Step, Trained, Trainer
 from trainers.interpretation import interpretation
 from trainers.jacobian import jacobian
 from trainers.jarn import jarn
@@ -281,7 +282,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def kl(a: Tensor, b: Tensor) -> Tensor:
-    q, p = (m.flatten().exp() / m.exp().sum() for m in (a, b))
+    scaled = (m / ((m - m.mean()).square().sum() / (m.numel() - 1)).sqrt() for m in (a, b))
+    q, p = (m.flatten().exp() / m.exp().sum() for m in scaled)
     return sum((y * (y / x).log() for x, y in zip(q, p, strict=True)), X.new_zeros(()))
 
 
@@ -362,7 +364,7 @@ DEFAULTS: dict[str, Any] = {
     "clean_weight": 0.0, "offending_weight": 1.0, "consensus_weight": 1.0, "anchor": 0.0,
     "offend": "mask+step", "kappa": 0.3, "soft": None, "fill": "zero", "alpha": 1.25,
     "saliency": "margin", "compare": "signed", "similarity": "cosine", "symmetric": False,
-    "ramp": 0.1, "eps_ramp": 0.3,
+    "ramp": 0.1,
 }  # fmt: skip
 
 
@@ -371,7 +373,6 @@ def adv_gsct_literally(
 ) -> Tensor:
     o = DEFAULTS | settings
     losses = []
-    threat = threat.scaled(min(1, progress / o["eps_ramp"]))
     rise = min(1, progress / o["ramp"])
     for n, (image, y) in enumerate(zip(X, Y.tolist(), strict=True)):
 
@@ -407,7 +408,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"soft": 0.5}, {"soft": 2.0, "fill": "mean"}, {"soft": 0.5, "fill": "noise"},
     {"symmetric": True}, {"symmetric": True, "similarity": "kl", "saliency": "logit"},
     {"anchor": 0.3}, {"anchor": 0.3, "consensus_weight": 0.0},
-    {"ramp": 0.5}, {"eps_ramp": 0.8}, {"alpha": 0.6, "kappa": 0.6},
+    {"ramp": 0.5}, {"alpha": 0.6, "kappa": 0.6},
     {"offend": "step", "saliency": "log_probability"},
     {"clean_weight": 0.5, "offending_weight": 2.0, "consensus_weight": 3.0, "similarity": "l2"},
 ]  # fmt: skip
@@ -453,6 +454,22 @@ def test_adv_gsct_of_a_linear_margin_has_no_disagreement() -> None:
     for similarity in DISAGREEMENTS:
         got = unwrapped(adv_gsct)(net, X, Y % 2, at(), offending_weight=0.0, similarity=similarity)
         torch.testing.assert_close(got, X.new_zeros(()), rtol=0, atol=1e-12)
+
+
+def test_adv_gsct_kl_does_not_depend_on_the_scale_of_the_gradients() -> None:
+    """Gradients of 1e-3 have a softmax that is all but uniform, whatever they point at."""
+    own, target = (Draws(i, IDS).normal(*SHAPE).double() for i in range(2))
+    plain, small = (_DISAGREEMENTS["kl"](own * by, target * by) for by in (1.0, 1e-3))
+    torch.testing.assert_close(plain, small)
+    assert plain > 0.5
+
+
+@pytest.mark.parametrize("setting", [{"kappa": 0.5}, {"fill": "noise"}, {"soft": 0.5}], ids=str)
+def test_adv_gsct_refuses_settings_of_a_mask_that_it_does_not_make(
+    model: nn.Sequential, setting: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"nothing is masked.*'mask\+step'"):
+        unwrapped(adv_gsct)(model, X, Y, at(), offend="step", **setting)
 
 
 # ---- jarn ----
@@ -504,6 +521,26 @@ def probability_gradients(model: nn.Module, x: Tensor) -> Tensor:
 def jarn_objective(model: nn.Module, seed: int = 0, **settings: Any) -> tuple[Objective, Any]:
     objective = unwrapped(jarn)(model, setup(seed=seed), **({"channels": 3} | settings))
     return objective, objective.state["game"]
+
+
+@pytest.mark.parametrize(
+    ("size", "convolutions"),
+    [(32, [32, 64, 128, 256, 512]), (28, [32, 64, 128, 256]), (8, [32, 64, 128])],
+)
+def test_jarns_critic_is_the_authors(size: int, convolutions: list[int]) -> None:
+    """Five 4x4 convolutions of stride 2, from 32 channels on and doubling: fewer where the image ends before."""
+    data = Images(torch.zeros(4, 3, size, size), Y[:4] % 2, IDS[:4])
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, 2))
+    made = unwrapped(jarn)(net, Setup(data, data, RECIPE, None, None, 0))
+    layers = list(made.state["game"].critic)
+    found = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in found] == convolutions
+    assert [tuple(layer.weight.shape[1:]) for layer in found] == [
+        (channels, 4, 4) for channels in [3, *convolutions[:-1]]
+    ]
+    assert {(layer.stride, layer.padding) for layer in found} == {((2, 2), (1, 1))}
+    block = [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
+    assert [type(layer) for layer in layers] == [*block * len(found), nn.Flatten, nn.Linear]
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
@@ -620,11 +657,12 @@ room = importlib.import_module("trainers.interpretation")
 def untrained(monkeypatch: pytest.MonkeyPatch, change: float = 0.5) -> None:
     """Instead of a training, a known change of the teacher."""
 
-    def teach(teacher: nn.Module, *data: Images, **settings: object) -> None:
+    def teach(teacher: nn.Module, *data: Images, **settings: object) -> Trained:
         assert settings == {"recipe": RECIPE, "threat": LINF, "seed": 0, "selection": None}
         with torch.no_grad():
             for parameter in teacher.parameters():
                 parameter += change
+        return Trained(teacher, [], 0, NOTHING)
 
     monkeypatch.setattr(room, "pgd_at", teach)
 
@@ -700,7 +738,7 @@ def test_interpretations_targets_move_with_their_images(monkeypatch: pytest.Monk
         if module is net and module.training:  # not the copy that the cost is measured with
             seen["images"].append(given[0])
 
-    monkeypatch.setattr(room, "pgd_at", lambda *data, **settings: None)
+    monkeypatch.setattr(room, "pgd_at", lambda *_, **__: Trained(nn.Identity(), [], 0, NOTHING))
     monkeypatch.setattr(room, "explain", lambda teacher, x, *_, **__: x)
     monkeypatch.setattr(room, "_salient", target)
     net.register_forward_pre_hook(image)

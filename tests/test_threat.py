@@ -296,6 +296,7 @@ def test_parse_reads_what_a_user_writes(text: str, expected: ThreatModel, shown:
         ("L2 nan", "threat 'L2 nan' needs a radius"),
         ("L2 inf", "threat 'L2 inf' needs a radius"),
         ("L2 1e999", "threat 'L2 1e999' needs a radius"),
+        ("Linf 8", r"images are in \[0, 1\].*did you mean 'Linf 8/255'"),
         ("Linf 8 255", "threat 'Linf 8 255' needs a radius"),  # not 8255
         ("Linf -8/255", "eps must be a finite number >= 0, got -8/255"),
     ],

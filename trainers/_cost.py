@@ -6,6 +6,7 @@ import copy
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,10 +19,14 @@ class Cost(NamedTuple):
     forward: float
     """Forward passes of the trained model, in batches."""
     backward: float
-    """Backward passes through the trained model's outputs, in batches (double backpropagation counts once)."""
+    """Backward passes through the trained model, in batches, and the double-backward passes through those that are
+    differentiated themselves."""
     work: float
     """Floating-point operations of convolutions and matrix products, of all networks involved, relative to a step of
     standard training: a forward and a backward pass."""
+
+
+NOTHING = Cost(0, 0, 0)
 
 
 class _Operations(TorchDispatchMode):
@@ -70,9 +75,16 @@ class Meter:
     def _seen(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         images = len(inputs[0])
         self._forward += images
+        differentiable = False
 
         def back(gradient: Tensor) -> None:
-            self._backward += images
+            nonlocal differentiable
+            if torch.is_grad_enabled():
+                # the loss will go back through this pass: it is counted now, for it need not come by here again
+                self._backward += 2 * images
+                differentiable = True
+            elif not differentiable:
+                self._backward += images
 
         if output.requires_grad:
             output.register_hook(back)

@@ -64,7 +64,22 @@ class Loop:
             if snapshots and len(self.log) < self.epochs:
                 snapshots.offer(self._snapshot)
         self.model.load_state_dict(self.weights)
-        return Trained(self.model.eval(), self.log, self.kept, _mean(self.costs))
+        self._check_outputs()
+        return Trained(self.model.eval(), self.log, self.kept, self._cost())
+
+    def _check_outputs(self) -> None:
+        """Diverged if the kept weights, which no loss may have been computed with yet, give no finite number."""
+        with torch.no_grad(), attacks.frozen(self.model):
+            logits = self.model(self.setup.train.x[: self.recipe.batch_size])
+        if not bool(logits.isfinite().all()):
+            raise Diverged(
+                f"the model of epoch {self.kept + 1} gives logits that are not finite: lower the learning rate"
+            )
+
+    def _cost(self) -> Cost:
+        """The mean cost of a batch, with its share of what was spent before the first."""
+        parts = zip(_mean(self.costs), self.objective.before, strict=True)
+        return Cost(*(own + before / len(self.log) for own, before in parts))
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
         """Mean loss, and the last step's learning rate."""
@@ -143,7 +158,8 @@ class Loop:
             costs.append(self._whole(meter))
         self.optimiser.zero_grad()
         self._set(before)
-        return max(1, round(self.recipe.epochs / _mean(costs).work))
+        left = self.recipe.epochs - self.objective.before.work
+        return max(1, round(left / _mean(costs).work))
 
     def _meter(self, batch: Tensor) -> Meter:
         return Meter(self.model, self.setup.train.x[batch], self.setup.train.y[batch])

@@ -33,6 +33,7 @@ def rate(schedule: str, progress: float) -> float:
     return {
         "constant": lambda p: 1.0,
         "onecycle": lambda p: p / 0.3 if p < 0.3 else (1 + math.cos(math.pi * (p - 0.3) / 0.7)) / 2,
+        "triangular": lambda p: 1 - abs(2 * p - 1),
         "piecewise": lambda p: 0.1 ** ((p >= 0.5) + (p >= 0.75)),
     }[schedule](progress)
 

@@ -36,7 +36,6 @@ def adv_gsct(
     similarity: Literal["cosine", "l2", "ssim", "kl"] = "cosine",
     symmetric: bool = False,
     ramp: Annotated[float, Ge(0)] = 0.1,
-    eps_ramp: Annotated[float, Ge(0)] = 0.3,
 ) -> Tensor:
     """Cross-entropy on an offending input, and agreement of the saliency at the image with that at the offending input.
 
@@ -66,14 +65,19 @@ def adv_gsct(
         alpha: Length of the adversarial step in units of eps.
         saliency: What S is the gradient of.
         compare: S as it is, its positive part, absolute values summed over channels, or their 3x3 means.
-        similarity: 1 - cos; |S/|S| - S*/|S*||^2; 1 - SSIM (of S / max |S|); KL(softmax S* || softmax S) over entries.
+        similarity: 1 - cos; |S/|S| - S*/|S*||^2; 1 - SSIM (of S / max |S|); KL(softmax S* || softmax S) over entries,
+            each map scaled to a standard deviation of 1.
         symmetric: Let S* have a gradient as well.
         ramp: Share of the training over which the consensus weight rises linearly.
-        eps_ramp: Share of the training over which eps rises linearly.
     Cost: 4 forward, 4 backward and 1 double-backward passes per step
     Pitfalls: never publish PGD-only figures of saliency-trained models; run AutoAttack.
     Paper: Adv-GSCT, IEEE Transactions on Dependable and Secure Computing 2024
     """
+    if offend == "step" and (kappa, soft, fill) != (0.3, None, "zero"):
+        raise ValueError(
+            f"with offend = 'step' nothing is masked, so kappa = {kappa}, soft = {soft} and fill = {fill!r} change "
+            "nothing: take offend = 'mask+step'"
+        )
 
     def maps(images: Tensor, create_graph: bool) -> Tensor:
         return attacks.input_gradient(
@@ -87,7 +91,7 @@ def adv_gsct(
             removed = _removed(pixel_map(own.detach()), kappa, soft, step)
             offending = filled(x, removed, fill, mean=x.mean((0, 2, 3)), draws=step.draws)
         if "step" in offend:
-            offending = _one_step(model, offending, y, step, alpha, eps_ramp)
+            offending = _one_step(model, offending, y, step, alpha)
         target = maps(offending, symmetric)
     disagreement = _DISAGREEMENTS[similarity](_COMPARED[compare](own), _COMPARED[compare](target))
     loss = offending_weight * F.cross_entropy(model(offending), y)
@@ -95,12 +99,8 @@ def adv_gsct(
         loss = loss + clean_weight * F.cross_entropy(model(x), y)
     if anchor:
         loss = loss + anchor * own.square().flatten(1).sum(1).mean()
-    return loss + _risen(step, ramp) * consensus_weight * disagreement
-
-
-def _risen(step: Step, ramp: float) -> float:
-    """How far something has risen that rises linearly over this share of the training, 0..1."""
-    return min(1.0, step.progress / ramp) if ramp else 1.0
+    risen = min(1.0, step.progress / ramp) if ramp else 1.0
+    return loss + risen * consensus_weight * disagreement
 
 
 def _removed(importance: Tensor, kappa: float, soft: float | None, step: Step) -> Tensor:
@@ -110,11 +110,9 @@ def _removed(importance: Tensor, kappa: float, soft: float | None, step: Step) -
     return 1 - (importance / importance.amax((1, 2), keepdim=True).clamp_min(1e-30)) ** soft
 
 
-def _one_step(
-    model: nn.Module, x: Tensor, y: Tensor, step: Step, alpha: float, eps_ramp: float
-) -> Tensor:
-    """FGSM from a random start, as in fast adversarial training, with eps rising in the beginning."""
-    threat = step.threat.scaled(_risen(step, eps_ramp))
+def _one_step(model: nn.Module, x: Tensor, y: Tensor, step: Step, alpha: float) -> Tensor:
+    """FGSM from a random start, as in fast adversarial training."""
+    threat = step.threat
     start = threat.noise(x, step.draws)
     gradient = attacks.input_gradient(
         lambda images: attacks.cross_entropy(model(images), y), x + start
@@ -134,7 +132,8 @@ def _ssim(own: Tensor, target: Tensor) -> Tensor:
 
 
 def _kl(own: Tensor, target: Tensor) -> Tensor:
-    p, q = target.flatten(1).log_softmax(1), own.flatten(1).log_softmax(1)
+    """KL(softmax S* || softmax S) of maps scaled to a standard deviation of 1: as they are, they are too small."""
+    q, p = ((m / m.std(1, keepdim=True).clamp_min(1e-30)).log_softmax(1) for m in (own, target))
     return F.kl_div(q, p, reduction="batchmean", log_target=True)
 
 
@@ -163,5 +162,5 @@ _DISAGREEMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         (F.normalize(own.flatten(1)) - F.normalize(target.flatten(1))).square().sum(1).mean()
     ),
     "ssim": _ssim,
-    "kl": _kl,
+    "kl": lambda own, target: _kl(own.flatten(1), target.flatten(1)),
 }

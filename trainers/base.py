@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from metrics.randomness import Draws
 from metrics.threat import ThreatModel
-from trainers._cost import Cost
+from trainers._cost import NOTHING, Cost
 from trainers.recipe import Recipe
 
 
@@ -89,6 +89,8 @@ class Objective:
     """What the loss changes from step to step, by name."""
     replays: int = 1
     """How many times in a row each batch is used, an optimiser's step each."""
+    before: Cost = NOTHING
+    """What was spent before the first step, in epochs: the cost of a batch times their number."""
 
 
 class Epoch(NamedTuple):

@@ -21,12 +21,13 @@ def fgsm_rs(
     *,
     alpha: Annotated[float, Ge(0)] = 1.25,
     clip_start: bool = False,
+    attack_bn: attacks.Statistics = "eval",
 ) -> Tensor:
     """Cross-entropy on adversarial images made in one gradient step from a random start.
 
     The start may leave [0, 1], as in the paper's algorithm and the authors' MNIST code; their CIFAR-10 code cuts it
-    (the recipe wong2020 does). The attack sees the model in eval mode, theirs in train mode. The paper is about Linf;
-    for L2 the start is uniform in the ball, which in many dimensions means near its surface.
+    (the recipe wong2020 does). The paper is about Linf; for L2 the start is uniform in the ball, which in many
+    dimensions means near its surface.
 
     Threat: needed
     Formula: L = CE(f(x + d), y), d = Proj(u + alpha eps sign grad CE(f(x + u))), u uniform in the ball; for L2 the
@@ -34,6 +35,7 @@ def fgsm_rs(
     Args:
         alpha: Length of the step in units of eps (0 trains on random noise).
         clip_start: Cut the start to [0, 1] before the gradient is taken there.
+        attack_bn: The mode in which the attack sees BatchNorm; train is the authors'.
     Cost: 2 forward and 2 backward passes per step
     Pitfalls: catastrophic overfitting: at large eps or after many epochs PGD accuracy falls to 0 within an epoch while
         the training loss goes on falling. The checkpoint rule of the recipe (keep = "best") replaces the authors' early
@@ -44,7 +46,7 @@ def fgsm_rs(
     start = threat.noise(x, step.draws)
     if clip_start:
         start = threat.project(x, start)
-    with attacks.frozen(model):
+    with attacks.attacked(model, attack_bn):
         gradient = attacks.input_gradient(
             lambda images: attacks.cross_entropy(model(images), y), x + start
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -13,9 +14,11 @@ from torch.nn import functional as F
 from metrics import attacks
 from metrics.attribution import explain
 from metrics.randomness import Draws
+from trainers._cost import Cost, Meter
 from trainers._optimisation import augment
-from trainers.base import Objective, Setup, Step, from_objective
+from trainers.base import Images, Objective, Setup, Step, from_objective
 from trainers.pgd_at import pgd_at
+from trainers.recipe import Recipe
 
 
 @from_objective
@@ -44,19 +47,30 @@ def interpretation(
         threshold: How many standard deviations from its mean a teacher's entry must be to count; 0 takes all.
     Cost: 2 forward, 2 backward and 1 double-backward passes per step; before the first, the teacher's training (pgd_at:
         11 forward and backward passes per step) and 20 of its passes over the images; as much memory as these
-    Pitfalls: the teacher's cost counts, and the measured cost of a step leaves it out; a training that continues from a
-        snapshot trains the teacher again.
+    Pitfalls: the measured cost of a step has its share of the teacher's; under budget = "cost" the teacher gets half of
+        it. A training that continues from a snapshot trains the teacher again.
     Paper: Noack et al. 2021, "An empirical study on the relation between network interpretability and adversarial
         robustness"
     """
     train, recipe, seed = setup.train, setup.recipe, setup.seed
+    if recipe.precision != "float32":
+        raise attacks.needs_float32()
     teacher = copy.deepcopy(model)
-    pgd_at(
+    taught = pgd_at(
         teacher, train, setup.validation,
-        recipe=recipe, threat=setup.threat, seed=seed, selection=setup.selection,
+        recipe=_half(recipe), threat=setup.threat, seed=seed, selection=setup.selection,
     )  # fmt: skip
     draws = Draws(seed, train.ids).fork("teacher")
-    targets = explain(teacher, train.x, draws, attribution="smoothgrad", of="logit", target=train.y)
+
+    def saliency(images: Images, draws: Draws) -> Tensor:
+        return explain(
+            teacher, images.x, draws, attribution="smoothgrad", of="logit", target=images.y
+        )
+
+    targets = saliency(train, draws)
+    batch = Images(*(part[: recipe.batch_size] for part in train))
+    with Meter(teacher, batch.x, batch.y) as meter:
+        saliency(batch, draws[: recipe.batch_size])
     order = train.ids.argsort()
 
     def loss(x: Tensor, y: Tensor, step: Step) -> Tensor:
@@ -73,7 +87,13 @@ def interpretation(
             + norm_weight * gradient.norm()
         )
 
-    return Objective(loss)
+    parts = zip(taught.cost, meter.cost, strict=True)
+    return Objective(loss, before=Cost(*(len(taught.log) * a + b for a, b in parts)))
+
+
+def _half(recipe: Recipe) -> Recipe:
+    """The teacher's recipe: half of the cost is its own where the cost is what is equal."""
+    return replace(recipe, epochs=max(1, recipe.epochs // 2)) if recipe.budget == "cost" else recipe
 
 
 def _salient(maps: Tensor, threshold: float) -> Tensor:

@@ -53,6 +53,8 @@ def jarn(
     Paper: Chan et al. 2020, "Jacobian adversarially regularized networks for robustness"
     """
     images, recipe = setup.train.x, setup.recipe
+    if recipe.precision != "float32":
+        raise attacks.needs_float32()
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # not torch.manual_seed, which reseeds the GPUs as well
         torch.default_generator.manual_seed(setup.seed)

@@ -82,8 +82,12 @@ def _nearest(train: Images, classes: Tensor, seed: int) -> Representatives:
         # an image is no neighbour of itself: the way would have no direction
         distance = distance.masked_fill(ids[:, None] == train.ids, torch.inf)
         labels = classes[chosen].T
-        found = [distance.masked_fill(train.y != label[:, None], torch.inf) for label in labels]
-        return train.x[torch.stack([row.argmin(1) for row in found], 1)]
+        return torch.stack([other(x, distance, label) for label in labels], 1)
+
+    def other(x: Tensor, distance: Tensor, label: Tensor) -> Tensor:
+        nearest, number = distance.masked_fill(train.y != label[:, None], torch.inf).min(1)
+        # the only image of its class stays itself: a way of no length has a cosine of 0, and no gradient
+        return torch.where(nearest.isinf()[:, None, None, None], x, train.x[number])
 
     return representatives
 

@@ -23,10 +23,9 @@ def pgd_at(
     step_size: Annotated[float, Gt(0)] | None = None,
     loss: Literal["xent", "margin", "dlr"] = "xent",
     random_start: bool = True,
+    attack_bn: attacks.Statistics = "eval",
 ) -> Tensor:
     """Cross-entropy on adversarial images only, made anew in each step.
-
-    The attack sees the model in eval mode (BatchNorm with its running statistics).
 
     Threat: needed
     Formula: L = CE(f(x'), y), x' = argmax of the attack loss over the ball by PGD
@@ -37,6 +36,7 @@ def pgd_at(
             theirs stops at a margin of 500 and counts the largest false logit as at least 0); or dlr, the margin over
             the gap of the largest logit to the third.
         random_start: Start uniformly in the ball, otherwise at the image.
+        attack_bn: The mode in which the attack sees BatchNorm; train is that of Madry et al. and of Rice et al.
     Cost: steps + 1 forward and backward passes per step
     Paper: Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"
     """
@@ -45,6 +45,6 @@ def pgd_at(
     size = 2.5 * threat.eps / steps if step_size is None else step_size
     adversarial = attacks.pgd(
         model, x, y, threat,
-        steps=steps, step_size=size, loss=attacks.LOSSES[loss], start=start,
+        steps=steps, step_size=size, loss=attacks.LOSSES[loss], start=start, statistics=attack_bn,
     )  # fmt: skip
     return F.cross_entropy(model(adversarial), y)

@@ -27,8 +27,9 @@ class Recipe:
     optimiser: Literal["adam", "sgd"] = "adam"
     lr: Annotated[float, Gt(0)] = 1e-3
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    schedule: Literal["constant", "onecycle", "piecewise"] = "onecycle"
-    """Learning rate over the run: constant; a linear rise over 30%, then a cosine fall; tenths at 50% and at 75%."""
+    schedule: Literal["constant", "onecycle", "triangular", "piecewise"] = "onecycle"
+    """Learning rate over the run: constant; a linear rise over 30%, then a cosine fall; a linear rise to the middle,
+    then a linear fall; tenths at 50% and at 75%."""
     eps_ramp: Annotated[float, Ge(0), Le(1)] = 0.0
     """Share of the training over which the threat's radius rises from 0, for all methods that have one. Where the full
     radius is too hard to begin with (MNIST at Linf 0.3), training else ends at a constant prediction."""

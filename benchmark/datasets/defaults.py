@@ -69,16 +69,21 @@ def defaults(name: str) -> Defaults:
     # copies: the cached tables stay as the file has them
     threats, recipe = dict(table.pop("threats")), dict(table.pop("recipe"))
     trainers = dict(table.pop("trainers", {}))
-    recipes = {title: _named(fields) for title, fields in table.pop("recipes", {}).items()}
+    recipes = {
+        title: _named(fields, trainers) for title, fields in table.pop("recipes", {}).items()
+    }
     return Defaults(
         name, mean=mean, std=std, threats=threats, recipe=recipe, trainers=trainers,
         recipes=recipes, **table,
     )  # fmt: skip
 
 
-def _named(fields: dict[str, Any]) -> NamedRecipe:
+def _named(fields: dict[str, Any], trainers: dict[str, dict[str, Any]]) -> NamedRecipe:
+    """A recipe with its own settings of trainers, on top of the data set's."""
     recipe = {name: value for name, value in fields.items() if name != "trainers"}
-    return NamedRecipe(recipe, dict(fields.get("trainers", {})))
+    own = fields.get("trainers", {})
+    both = {name: {**trainers.get(name, {}), **own.get(name, {})} for name in {**trainers, **own}}
+    return NamedRecipe(recipe, both)
 
 
 def _unknown(name: str, kind: str) -> str:

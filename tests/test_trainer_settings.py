@@ -1,0 +1,57 @@
+"""Settings of trainers: the defaults are those of the papers, and recipes and data sets change only what they name."""
+
+import pytest
+
+from benchmark.cards import card, cards
+from benchmark.datasets.defaults import defaults
+
+# the authors' values, or where a paper has none the ones the cards give reasons for
+DEFAULTS = {
+    "standard": {},
+    "gaussian_noise": {"sigma": 0.25},
+    "fgsm_rs": {"alpha": 1.25, "clip_start": False, "attack_bn": "eval"},
+    "n_fgsm": {"noise": 2.0, "alpha": 1.0},
+    "grad_align": {"weight": 0.2},
+    "free_at": {"replays": 8},
+    "pgd_at": {"steps": 10, "step_size": None, "loss": "xent", "random_start": True, "attack_bn": "eval"},
+    "trades": {"beta": 6.0, "steps": 10, "step_size": None},
+    "mart": {"beta": 5.0, "steps": 10, "step_size": None},
+    "awp": {"on": "pgd_at", "gamma": None, "warm_up": None, "beta": 6.0, "steps": 10, "step_size": None},
+    "input_gradient": {"weight": 1.0},
+    "finite_difference": {"weight": 0.1, "h": 0.01, "norm": "L2"},
+    "jacobian": {"weight": 0.01, "projections": 1},
+    "cure": {"weight": 0.8, "h": 0.6, "penalty": "norm", "ramp": 0.5},
+    "sagr": {
+        "weight": 0.03, "rho": 2.0, "reading": "saliency_weighted", "of": "logits", "salient": 0.3, "tau": 1.0,
+        "false_rows": 3, "projections": 0, "ramp": 0.1,
+    },
+    "adv_gsct": {
+        "clean_weight": 0.0, "offending_weight": 1.0, "consensus_weight": 1.0, "anchor": 0.0, "offend": "mask+step",
+        "kappa": 0.3, "soft": None, "fill": "zero", "alpha": 1.25, "saliency": "margin", "compare": "signed",
+        "similarity": "cosine", "symmetric": False, "ramp": 0.1,
+    },
+    "saliency_guided": {"weight": 1.0, "share": 0.5, "fill": "noise"},
+    "jarn": {
+        "weight": 1.0, "adaptor_weight": 1.0, "start": 0.875, "critic_every": 20, "channels": 32, "noise": 8 / 255,
+    },
+    "interpretation": {"cosine_weight": 3.0, "norm_weight": 0.15, "threshold": 1.0},
+    "pag": {"weight": 0.5, "towards": "class_mean", "targets": 10},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_defaults_are_those_of_the_papers(name):
+    assert {s.name: s.default for s in card("trainers", name).parameters} == DEFAULTS[name]
+
+
+def test_every_trainer_is_listed():
+    assert set(DEFAULTS) == set(cards("trainers"))
+
+
+def test_a_papers_recipe_keeps_what_the_data_set_needs():
+    facts = defaults("cifar10")
+    for recipe in facts.recipes.values():
+        assert recipe.trainers["adv_gsct"] == facts.trainers["adv_gsct"] == {"offend": "step"}
+        assert recipe.trainers["sagr"] == facts.trainers["sagr"]
+    assert facts.recipes["kim2019"].trainers["pgd_at"] == {"steps": 40, "random_start": False}
+    assert "pgd_at" not in facts.trainers
