@@ -1,6 +1,6 @@
 """`bench`: the commands under one name, and what becomes of their errors. No torch before it is needed.
 
-Exit status: 0 all done; 1 some cells failed; 2 usage or suite error; 3 a preflight check failed under --strict;
+Exit status: 0 all done; 1 some cells failed; 2 usage or suite error; 3 a FAIL of preflight or masking under --strict;
 4 interrupted, continue with the same command; 5 a stored file is damaged. Of `verify`: 1 something differs; of
 `compare`: 1 a gate does not hold.
 """

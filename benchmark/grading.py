@@ -8,8 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from metrics import attacks
-from metrics.case import Scores, in_batches
+from metrics.case import Scores
+from metrics.robustness._rounds import in_equal_batches
 from metrics.threat import ThreatModel
+
+BATCH = 96
+"""Images that are predicted at once; an attack had others beside an image, whose batches have another size."""
 
 
 class Verdict(NamedTuple):
@@ -52,21 +56,20 @@ def grade(
 @torch.no_grad()
 def judge(
     model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, adversarial: Tensor,
-    batch: int | None = None,
+    batch: int = BATCH,
 ) -> Verdict:  # fmt: skip
     """The verdict on adversarial examples of the images `x`, both of shape (n, C, H, W); ValueError for another shape.
 
-    Both are predicted here again, in float32 and in batches of `batch`: by default never all images at once, so that
-    an attack on few images had another batch.
+    Both are predicted here again, in float32 and in batches of `batch`. The last one is filled up, so that not even the
+    last bit of a margin depends on how many images come after.
     """
     if adversarial.shape != x.shape:
         raise ValueError(
             f"adversarial images have shape {tuple(adversarial.shape)}, not {tuple(x.shape)}"
         )
     adversarial = adversarial.detach().to(torch.float32)
-    batch = batch or max(1, min(199, (len(x) + 1) // 2))
     size = threat.size(adversarial - x)
-    clean, attacked = (in_batches(model, images, size=batch) for images in (x, adversarial))
+    clean, attacked = (in_equal_batches(model, images, size=batch) for images in (x, adversarial))
     margin = attacks.margin(attacked.float(), y)
     return Verdict(
         clean=clean.argmax(1) == y,

@@ -168,7 +168,7 @@ class Store:
         shutil.rmtree(self.folder / "store" / "locks", ignore_errors=True)
 
 
-_BEFORE_PLAN = {".lock", "errors.log", "running", "store.url"}
+_BEFORE_PLAN = (".lock", ".writing-*", "errors.log", "running", "stale", "store.url")
 """What a run that was killed at its very beginning may leave."""
 
 
@@ -176,7 +176,7 @@ def locked(folder: Path) -> FileLock:
     """The right to write into a folder, for one run at a time; StoreError if it cannot be had."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = {path.name for path in folder.iterdir()} - _BEFORE_PLAN
+        others = [p for p in folder.iterdir() if not any(map(p.match, _BEFORE_PLAN))]
         if others and not (folder / "plan.json").is_file():
             raise StoreError(f"{folder} is not empty and holds no run; give another with --out")
         # `bench status` holds it for an instant, to see whether it can be had

@@ -65,10 +65,12 @@ class Guided(TorchFunctionMode):
         return out
 
 
-class LastConvolution(TorchFunctionMode):
-    """Within it `features` is what the last convolution gave, (n, channels, h, w) of more than one pixel each."""
+class Convolutions(TorchFunctionMode):
+    """Within it `features` are what the convolutions gave, (n, channels, h, w) of more than one pixel, as they ran."""
 
-    features: Tensor | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.features: list[Tensor] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -76,7 +78,7 @@ class LastConvolution(TorchFunctionMode):
         """The function's own result."""
         out = func(*args, **(kwargs or {}))
         if _name(func) == "conv2d" and out.shape[2:].numel() > 1:
-            self.features = out
+            self.features.append(out)
             return out.clone()  # an activation that works in place must not change what is kept
         return out
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metrics import edges
-from metrics._rules import Guided, LastConvolution, Rescale
+from metrics._rules import Convolutions, Guided, Rescale
 from metrics.attacks import frozen, margin
 from metrics.case import NotApplicable, in_batches, predict
 from metrics.importance import softened
@@ -89,7 +89,10 @@ def gradient(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
 
 
 def gradient_x_input(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
-    """(x - 1/2) ds/dx, the global map: mid-grey counts as absence, as on Kim, Seo & Jeon's [-1, 1] images."""
+    """(x - 1/2) ds/dx, the global map: mid-grey counts as absence, as on Kim, Seo & Jeon's [-1, 1] images.
+
+    So black counts as much as white, and what is mid-grey not at all.
+    """
     return InputXGradient(lambda centred: explained(centred + 0.5)).attribute(
         (x - 0.5).requires_grad_()
     )
@@ -162,7 +165,7 @@ def _check_complete(maps: Tensor, change: Tensor, size: Tensor) -> None:
     if (missing > allowed).any():
         raise NotApplicable(
             "DeepLIFT's contributions do not add up to the change of the logits: the model has a step without a rule "
-            "(rules exist for elementwise activations and max pooling)"
+            "(rules exist for elementwise activations and max pooling, of tensors whose first axis is the batch)"
         )
 
 
@@ -174,29 +177,43 @@ def guided_backprop(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     with Guided() as relu:
         score = explained(x.requires_grad_()).sum()
     if not relu.found:
-        raise NotApplicable("guided backpropagation is a rule for ReLU, and the model has none")
+        raise NotApplicable(
+            "guided backpropagation is a rule for ReLU, and the model calls none (a clamp at 0 is not taken for one)"
+        )
     return torch.autograd.grad(score, x)[0]
 
 
 def grad_cam(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     """Grad-CAM of the last convolution that has more than one pixel, bilinear to the image (Selvaraju et al. 2017).
 
-    The same in every channel, and never negative. NotApplicable to a model without convolutions.
+    The last whose output the logits depend on, so that an auxiliary head does not count. The same in every channel, and
+    never negative. A channel's slope is its mean over all places: where a linear layer weighs each place by itself, the
+    map need not lie where the evidence does. NotApplicable to a model without convolutions.
     """
-    with LastConvolution() as last:
+    with Convolutions() as convolutions:
         score = explained(x.requires_grad_()).sum()
-    if last.features is None:
-        raise NotApplicable("Grad-CAM needs a convolution, and the model has none")
-    (slopes,) = torch.autograd.grad(score, last.features)
-    cam = (slopes.mean((2, 3), keepdim=True) * last.features).sum(1, keepdim=True).relu()
+    features, slopes = _last_used(score, convolutions.features)
+    cam = (slopes.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True).relu()
     return F.interpolate(cam, size=x.shape[2:], mode="bilinear").expand_as(x)
+
+
+def _last_used(score: Tensor, found: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The last of the features that the score depends on, and its slopes by them."""
+    for features in reversed(found):
+        (slopes,) = torch.autograd.grad(score, features, retain_graph=True, allow_unused=True)
+        if slopes is not None:
+            return features, slopes
+    raise NotApplicable(
+        "Grad-CAM needs a convolution that the logits depend on, and the model has none"
+    )
 
 
 def occlusion(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     """Fall of s when a mid-grey window hides the pixel, mean over the windows that do (Zeiler & Fergus 2014).
 
     The window has 1/8 of the image's height and width (two pixels at least) and moves by half of that; the same in
-    every channel.
+    every channel. What is mid-grey itself is not hidden: on images that are dark elsewhere (`planted`) the background
+    changes more than what stands out from it.
     """
     window = [min(size, max(2, size // 8)) for size in x.shape[2:]]
     return Occlusion(explained).attribute(

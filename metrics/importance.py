@@ -18,7 +18,8 @@ _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "abs_sum": lambda maps: maps.sum(1).abs(),
     "sum": lambda maps: maps.sum(1),
     "max_abs": lambda maps: maps.abs().amax(1),
-    "l2": lambda maps: maps.square().sum(1).sqrt(),
+    # in float64: the squares of a map of 1e-25 are 0 in float32
+    "l2": lambda maps: maps.double().norm(dim=1).to(maps.dtype),
 }
 
 

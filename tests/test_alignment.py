@@ -137,6 +137,15 @@ def test_contrast_changes_the_alignment_and_not_the_cosine_an_offset_not_the_cen
     torch.testing.assert_close(shifted["centred"], one["centred"], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_the_scale_of_the_logits_does_not_matter(scale: float) -> None:
+    w, x = Draws(1, torch.arange(3)).normal(20), images(8)
+    one, scaled = (etmann_alignment(case(linear(factor * w), x)) for factor in (1, scale))
+    for name, values in one.items():
+        torch.testing.assert_close(scaled[name], values, rtol=1e-5, atol=0)
+        assert values.dtype == torch.float32
+
+
 def test_a_gradient_along_the_image_has_cosine_one() -> None:
     x = images(1)
     w = torch.cat([x.flatten(1), torch.zeros(1, 20)])

@@ -522,8 +522,64 @@ def test_grad_cam_takes_the_last_convolution_that_runs_and_has_an_extent(
     torch.testing.assert_close(got, expected.detach())
 
 
+def test_grad_cam_passes_over_convolutions_that_the_logits_do_not_need(
+    images: Tensor, draws: Draws
+) -> None:
+    class Auxiliary(nn.Module):
+        """A second head runs after the first, and its result is thrown away."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Conv2d(images.shape[1], 3, 3)
+            self.head = nn.Linear(3, CLASSES)
+            self.other = nn.Conv2d(3, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            features = self.features(x)
+            logits = self.head(features.relu().mean((2, 3)))
+            self.other(features)
+            return logits
+
+    class Main(Auxiliary):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.features(x).relu().mean((2, 3)))
+
+    class Thrown(Auxiliary):
+        def forward(self, x: Tensor) -> Tensor:
+            self.features(x)
+            return x.mean((2, 3)).sum(1, keepdim=True) * torch.arange(CLASSES)
+
+    model, main = Auxiliary(), Main()
+    main.load_state_dict(model.state_dict())
+    got, expected = (explain(m, images, draws, attribution="grad_cam") for m in (model, main))
+    assert torch.equal(got, expected)
+    with pytest.raises(NotApplicable, match="a convolution that the logits depend on"):
+        explain(Thrown(), images, draws, attribution="grad_cam")
+
+
+def test_deeplift_says_that_the_batch_must_be_the_first_axis(images: Tensor, draws: Draws) -> None:
+    """A sequence model whose tokens come first: its activations are not those of images and references."""
+    straight, turned = (
+        two_logits(lambda v, turn=turn: turn((turn(v) - 0.5).relu()).sum(1))
+        for turn in (lambda v: v, lambda v: v.T)
+    )
+    assert explain(straight, images, draws, attribution="deeplift").isfinite().all()
+    with pytest.raises(NotApplicable, match="of tensors whose first axis is the batch"):
+        explain(turned, images, draws, attribution="deeplift")
+
+
+def test_a_clamp_is_no_relu(images: Tensor, draws: Draws) -> None:
+    with pytest.raises(NotApplicable, match="a clamp at 0 is not taken for one"):
+        explain(
+            two_logits(lambda v: v.clamp(min=0).sum(1)),
+            images,
+            draws,
+            attribution="guided_backprop",
+        )
+
+
 @pytest.mark.parametrize(
-    ("method", "message"), [("guided_backprop", "has none"), ("grad_cam", "needs a convolution")]
+    ("method", "message"), [("guided_backprop", "calls none"), ("grad_cam", "needs a convolution")]
 )
 def test_what_has_no_meaning_for_a_model_is_told(
     method: str, message: str, linear: nn.Sequential, images: Tensor, draws: Draws
@@ -849,3 +905,8 @@ def test_top_masks_of_rising_fractions_are_nested() -> None:
     masks = [top(values, f, Draws(1, torch.arange(9))) for f in (0.1, 0.3, 0.6)]
     assert (masks[0] <= masks[1]).all()
     assert (masks[1] <= masks[2]).all()
+
+
+def test_the_length_over_channels_is_that_of_small_numbers_too() -> None:
+    maps = torch.tensor([3e-25, 4e-25]).view(1, 2, 1, 1)
+    assert pixel_map(maps, "l2").item() == pytest.approx(5e-25, rel=1e-6)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmark import cards as room
+from benchmark import suite
 from benchmark.cards import CardError, card, cards
 from benchmark.cards.catalogue import describe
 
@@ -32,6 +33,10 @@ def mine(case: Case, *, mode: Mode = "a", share: float = 0.5) -> Scores:
 '''
 
 
+OF_MAPS = {"fidelity", "sharpness", "localisation", "stability", "manifold", "sanity"}
+"""Families that measure maps or gradients."""
+
+
 def test_every_trainer_and_metric_has_a_complete_card():
     assert {"standard", "pgd_at", "trades", "sagr", "adv_gsct"} <= set(cards("trainers"))
     for kind in ("trainers", "metrics"):
@@ -48,6 +53,10 @@ def test_every_trainer_and_metric_has_a_complete_card():
     for found in cards("metrics").values():
         assert found.measures
         assert found.measures[0].direction in ("higher", "lower"), "the headline has a direction"
+    for found in cards("metrics").values():
+        if found.family in OF_MAPS:
+            missing = {"Map", "Chance"} - set(found.sections)
+            assert not missing, f"{found.name}: how a map is read, and what a random one scores"
     assert {name for name, c in cards("trainers").items() if c.reconstruction} == {
         "sagr",
         "adv_gsct",
@@ -249,6 +258,28 @@ def test_an_error_of_the_method_itself_is_its_own(tmp_path):
     method = card("metrics", str(tmp_path / "mine.py")).load()
     with pytest.raises(ZeroDivisionError):
         method(None)
+
+
+def test_the_suite_of_interpretability_has_every_measure_of_maps_once_beside_its_controls():
+    entries = {entry.name: entry.settings for entry in suite.read("interpretability").metric}
+    assert set(entries) - {"clean_accuracy"} == {
+        name for name, found in cards("metrics").items() if found.family in OF_MAPS
+    }
+    for name, settings in entries.items():
+        valid = {p.name: p for p in card("metrics", name).parameters}
+        if "controls" in valid:
+            assert "blurred" in settings.get("controls", valid["controls"].default)
+        elif "attribution" in valid and name != "attribution_attack":
+            assert {"random", "sobel", "blurred_gradient"} <= set(settings["attribution"])
+
+
+def test_show_says_how_a_map_is_read_and_what_a_random_one_scores():
+    for name in ("gini", "grid_pointing_game"):
+        text, facts = describe(name)
+        sections = card("metrics", name).sections
+        for title in ("Map", "Chance"):
+            assert f"{title}: {sections[title]}" in text
+            assert facts[title.lower()] == sections[title]
 
 
 def test_what_nothing_is_called_names_three_at_most():

@@ -101,7 +101,9 @@ def test_grey_and_rgb_two_classes_and_one_image(
 ) -> None:
     given = case(network(channels, classes), n=n, channels=channels, classes=classes)
     found = result(name, given)
-    if isinstance(found, str):
+    if name == "grid_pointing_game":  # a random network sees nothing in a mosaic, but by luck
+        assert not isinstance(found, str) or "of the mosaics" in found
+    elif isinstance(found, str):
         assert classes == 2
         assert "classes" in found
     else:  # the walk need not fool the referee on any of a few images
@@ -112,8 +114,10 @@ def test_grey_and_rgb_two_classes_and_one_image(
 @pytest.mark.parametrize("change", [torch.ones_like, torch.zeros_like], ids=["constant", "zero"])
 def test_a_map_without_an_order(name: str, change: Callable[[Tensor], Tensor]) -> None:
     """Neither infinite nor out of range; the pixels are taken as equal, or there is no score."""
-    found = headline(name, case(Changed(network(1, 3), change)))
-    if name in EQUAL:
+    found = result(name, case(Changed(network(1, 3), change)))
+    if isinstance(found, str):
+        assert name == "grid_pointing_game"
+    elif name in EQUAL:
         expected = torch.full_like(found, EQUAL[name])
         torch.testing.assert_close(found, expected, equal_nan=True, atol=1e-6, rtol=1e-5)
 
@@ -133,6 +137,6 @@ def test_a_map_that_is_not_a_number(name: str) -> None:
     broken = Changed(network(1, 3), lambda gradient: torch.nan * gradient)
     found = result(name, case(broken))
     if isinstance(found, str):
-        assert "not numbers" in found
+        assert "not numbers" in found or "of the mosaics" in found
     else:
         assert found.isnan().all()

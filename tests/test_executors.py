@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.executors import Job, Outcome, execute, processes
+from benchmark.executors import Job, Outcome, execute, in_processes, processes
 from benchmark.executors.schedule import TRIES, scheduled
 
 
@@ -123,3 +123,45 @@ def test_the_gpus_are_those_that_are_visible(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert processes.gpus("cuda") == ("2", "5")
     assert processes.gpus("cuda:1") == processes.gpus("cpu") == ()
+
+
+def test_a_worker_whose_gpu_has_failed_is_replaced(tmp_path):
+    """It would fail whatever comes next; the job itself is not tried again."""
+    note = f"import os; open({str(tmp_path / 'seen')!r}, 'a').write(f'{{os.getpid()}} ')"
+    error = "raise RuntimeError('CUDA error: device-side assert triggered')"
+    codes = {"first": note, "spoils": f"{note}; {error}", "next": note}
+    jobs = [Job(name, "", exec, (code, {})) for name, code in codes.items()]
+    found = {outcome.job.name: outcome.error for outcome in in_processes(jobs, 1, "cpu")}
+    assert found["first"] is found["next"] is None
+    assert "device-side assert" in str(found["spoils"])
+    first, spoils, then = (tmp_path / "seen").read_text().split()
+    assert first == spoils != then
+
+
+SPOIL = (
+    "import os, torch; os.chdir('/'); torch.set_num_threads(3); torch.set_default_device('meta')"
+)
+LOOK = """import os, torch
+assert os.getcwd() == folder, os.getcwd()
+assert torch.get_num_threads() == 1
+assert torch.zeros(1).device.type == 'cpu'
+"""
+
+
+@pytest.mark.parametrize("where", [execute, in_processes])
+def test_a_job_finds_its_process_as_the_first_one_did(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    facts = {"folder": str(tmp_path)}
+    jobs = [Job("spoils", "", exec, (SPOIL, {})), Job("looks", "", exec, (LOOK, facts))]
+    assert [str(outcome.error) for outcome in where(jobs, 1, "cpu")] == ["None", "None"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("", 8)]
+)
+def test_a_container_has_as_many_workers_as_it_may_use(tmp_path, monkeypatch, bound, cores):
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    monkeypatch.setattr(processes, "_QUOTA", tmp_path / "cpu.max")
+    assert processes.usual("cpu") == 8
+    (tmp_path / "cpu.max").write_text(f"{bound}\n")
+    assert processes.usual("cpu") == cores

@@ -49,7 +49,7 @@ def test_every_attribution_has_a_source_but_the_controls() -> None:
 
 
 def test_the_entries_are_whole_and_read_as_bibtex() -> None:
-    text = (Path(benchmark.__file__).parent / "references.bib").read_text(encoding="utf-8")
+    text = (Path(benchmark.__file__).parent / "cards/references.bib").read_text(encoding="utf-8")
     assert len(references()) == len(re.findall(r"^@", text, re.MULTILINE)), (
         "an entry is not of the form that is read"
     )

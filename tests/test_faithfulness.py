@@ -358,6 +358,23 @@ def test_a_map_times_the_image_counts_as_the_map() -> None:
         torch.testing.assert_close(own[name], times[name], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e15])
+def test_the_scale_of_the_logits_does_not_change_the_sensitivity(scale: float) -> None:
+    class Scaled(Net):
+        factor = 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.factor
+
+    model = Scaled()
+    c = case(model)
+    one = sensitivity(c, of="logit")["sensitivity_max"]
+    model.factor = scale
+    torch.testing.assert_close(
+        sensitivity(c, of="logit")["sensitivity_max"], one, rtol=1e-4, atol=0
+    )
+
+
 def test_random_maps_are_as_unstable_as_two_of_them_are_apart() -> None:
     c = case(Linear(normal(3, 1, 16, 16)), n=20, shape=(1, 16, 16), classes=3)
     found = sensitivity(c, attribution="random", samples=1)["sensitivity_max"]

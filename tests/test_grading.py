@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.cards import cards
-from benchmark.grading import grade
+from benchmark.grading import BATCH, grade
 from benchmark.keys import attributes
 from benchmark.storage import ledger, verdicts
 from metrics.case import Case
 from metrics.randomness import Draws
+from metrics.robustness._rounds import _SIZES
 from metrics.robustness.clean_accuracy import clean_accuracy
 from metrics.threat import L2, Linf, ThreatModel
 
@@ -139,12 +140,23 @@ class Spy(Bright):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 20, 199, 250, 1000])
-def test_predicted_again_in_float32_and_never_all_images_at_once(n: int) -> None:
+def test_predicted_again_in_float32_and_in_other_batches_than_the_attacks(n: int) -> None:
     spy, x = Spy(), torch.rand(n, 1, 2, 2, generator=torch.Generator().manual_seed(n))
     grade(spy, x, torch.zeros(n).long(), Linf(0.1), x.double())
     assert {kind for _, kind in spy.given} == {torch.float32}
-    assert max(size for size, _ in spy.given) < max(n, 2)
-    assert sum(size for size, _ in spy.given) == 2 * n
+    assert {size for size, _ in spy.given} == {BATCH}
+    assert BATCH not in {256, *_SIZES.values()}
+
+
+def test_not_even_the_last_bit_depends_on_how_many_images_come_after() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(147, 10)).eval()
+    x = torch.rand(250, 3, 7, 7)
+    y, moved = torch.arange(250) % 10, (x + 0.01).clamp(0, 1)
+    whole = grade(model, x, y, Linf(0.1), moved)
+    for n in (1, 2, 7, 40, 95, 97, 128, 249):
+        part = grade(model, x[:n], y[:n], Linf(0.1), moved[:n])
+        assert all(torch.equal(values, whole[name][:n]) for name, values in part.items()), n
 
 
 def test_float64_that_leaves_the_range_when_it_is_rounded_is_judged_as_what_is_kept() -> None:

@@ -156,6 +156,15 @@ def test_the_csv_holds_every_finding() -> None:
     assert lines[3]["threat"] == "Linf 0.1"
 
 
+def test_a_reconstruction_has_its_dagger_here_too() -> None:
+    built = [{**each, "reconstruction": True} for each in measured("sagr")]
+    (grid,) = health.grids(run(looked("standard"), looked("sagr"), built))
+    assert [cells[0] for cells in grid.rows] == ["standard", "sagr†"]
+    assert "†: reconstruction" in grid.caption
+    (other,) = health.grids(run(looked("standard")))
+    assert "†" not in other.caption
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rows = [

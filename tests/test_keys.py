@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from benchmark import keys, suite
@@ -176,3 +178,30 @@ def test_records_are_written_when_they_are_not_what_the_cells_say(tmp_path):
     assert records.refresh(tmp_path)
     assert "preflight" in (tmp_path / "records.csv").read_text()
     assert json.loads((tmp_path / "gallery/index.json").read_text())[0]["trainer"] == "standard"
+
+
+@pytest.mark.parametrize("room", ["statistics", "storage"])
+def test_records_are_written_again_when_the_code_that_makes_them_changes(
+    tmp_path, monkeypatch, room
+):
+    ledger.write(tmp_path, ledger.amended(None, "s", (), tmp_path))
+    assert records.refresh(tmp_path)
+    assert not records.refresh(tmp_path)
+    real = keys.code_version
+    monkeypatch.setattr(
+        records, "code_version", lambda path: real(path) + "x" * (path.parent.name == room)
+    )
+    assert records.refresh(tmp_path)
+
+
+def test_records_are_written_by_one_process_at_a_time(tmp_path, monkeypatch):
+    """A report of a run in progress must neither put older rows in the place of the run's, nor bring back its mark."""
+    ledger.write(tmp_path, ledger.amended(None, "s", (), tmp_path))
+    monkeypatch.setattr(records, "FileLock", partial(FileLock, timeout=0))
+    with records._alone(tmp_path):
+        for change in (records.refresh, records.outdate):
+            with pytest.raises(Timeout):
+                change(tmp_path)
+    assert records.refresh(tmp_path)
+    with records._alone(tmp_path):
+        assert not records.refresh(tmp_path), "a reader of what is there waits for nobody"

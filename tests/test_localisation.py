@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from captum.attr import Occlusion
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +25,7 @@ from benchmark.measuring.measure import used
 from benchmark.measuring.place import Place
 from benchmark.models.digits_cnn import digits_cnn
 from benchmark.plan import Cell, DataSpec, Part
+from metrics.attribution import Explained
 from metrics.case import Case, NotApplicable, predict
 from metrics.localisation.grid_pointing_game import _mosaic, _partners, grid_pointing_game
 from metrics.localisation.localisation_auc import localisation_auc
@@ -224,6 +226,7 @@ def test_evidence_on_the_image_alone_scores_one(tiles: str, classes: int) -> Non
     )
     torch.testing.assert_close(got["share"], torch.ones(20))
     assert got["probability"].shape == (20,)
+    assert got["recognised"].tolist() == [1] * 20
 
 
 def test_evidence_without_a_place_scores_a_quarter() -> None:
@@ -290,6 +293,40 @@ def test_a_mosaic_that_cannot_be_made_is_not_applicable() -> None:
         grid_pointing_game(replace(alike, train_y=None))
 
 
+class Blinkered(Colours):
+    """Sees what the mask lets it see."""
+
+    def __init__(self, seen: Tensor) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.seen)
+
+
+def test_an_image_that_the_network_does_not_see_in_its_mosaic_has_no_share() -> None:
+    x, y = coloured(40)
+    whole = case(Colours(), x, y)
+    quarter = (4 * whole.draws.fork("mosaic").fork("quarter").uniform(1).squeeze(1)).long()
+    seen = torch.ones(H, W)
+    seen[H // 2 :, W // 2 :] = 0  # nothing of the last quarter
+    rows = torch.cat([(quarter != 3).nonzero(), (quarter == 3).nonzero()[:3]]).squeeze(1)
+    c = replace(whole, model=Blinkered(seen), x=x[rows], y=y[rows], draws=whole.draws[rows])
+    got = grid_pointing_game(c, of="logit")
+    expected = (quarter[rows] != 3).tolist()
+    assert got["recognised"].bool().tolist() == expected
+    assert got["share"].isfinite().tolist() == expected
+    assert got["probability"].isfinite().all()
+
+
+def test_the_grid_does_not_apply_to_a_network_that_sees_hardly_any_image() -> None:
+    x, y = coloured(40)
+    seen = torch.zeros(H, W)
+    seen[0, 0] = 1
+    with pytest.raises(NotApplicable, match=r"recognises the image in \d\d% of the mosaics"):
+        grid_pointing_game(case(Blinkered(seen), x, y))
+
+
 def test_misclassified_images_are_left_out_of_the_grid() -> None:
     x, y = coloured(6)
     c = case(Colours(), x, y.where(torch.arange(6) != 2, 0))
@@ -341,6 +378,18 @@ def test_a_key_holds_where_the_masks_come_from() -> None:
 # the truth of `planted`
 
 
+def learn(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """120 steps on 2000 images; the model is frozen afterwards."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in range(120):
+        rows = slice(100 * (step % 20), 100 * (step % 20) + 100)
+        loss = F.cross_entropy(model(x[rows]), y[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    model.eval().requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def fitted() -> dict[str, Case]:
     """Small networks that know the bar alone, or the stripes alone, on the same test images."""
@@ -353,15 +402,84 @@ def fitted() -> dict[str, Case]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = nn.Sequential(nn.BatchNorm2d(1), digits_cnn(channels=1, classes=4, size=16))
-        optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-        for step in range(120):
-            rows = slice(100 * (step % 20), 100 * (step % 20) + 100)
-            loss = F.cross_entropy(model(x[rows]), train.y[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+        learn(model, x, train.y)
         found[name] = case(model, test.x, test.y, planted.masks(test))
     return found
+
+
+def test_the_grid_on_planted_asks_for_a_network_that_sees_images_in_mosaics(
+    fitted: dict[str, Case],
+) -> None:
+    """A linear layer over all places has learnt no image of half the size; a network that pools sees each of four."""
+    data = load("planted")
+    with pytest.raises(NotApplicable, match="recognises the image in"):
+        grid_pointing_game(replace(fitted["bar"], train_x=data.train.x, train_y=data.train.y))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pooled = nn.Sequential(
+            nn.BatchNorm2d(1), nn.Conv2d(1, 12, 7, padding=3), nn.ReLU(), nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(), nn.Linear(12, 4),
+        )  # fmt: skip
+    learn(pooled, planted.without_shortcut(data.train[:2000]), data.train.y[:2000])
+    c = replace(fitted["bar"], model=pooled, train_x=data.train.x, train_y=data.train.y)
+    own, random = (
+        grid_pointing_game(c, attribution=name, tiles="full") for name in ("gradient", "random")
+    )
+    assert own["recognised"].nanmean() > 0.9
+    assert own["share"].nanmean() > 0.4
+    assert random["share"].nanmean().item() == pytest.approx(0.25, abs=0.03)
+
+
+MODELS_MAPS = [
+    "gradient", "gradient_x_input", "integrated_gradients", "smoothgrad", "smoothgrad_squared", "vargrad",
+    "gradient_shap", "deeplift", "guided_backprop",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("attribution", MODELS_MAPS)
+@pytest.mark.parametrize("metric", [relevance_mass, relevance_rank, localisation_auc])
+def test_the_true_model_is_ranked_above_the_shortcut_by_every_gradient(
+    metric: Callable[..., dict[str, Tensor]], attribution: str, fitted: dict[str, Case]
+) -> None:
+    bar, stripes = (
+        next(iter(metric(fitted[name], attribution=attribution).values()))
+        for name in ("bar", "stripes")
+    )
+    assert bar.mean() > stripes.mean() + 0.04
+
+
+def test_occlusion_by_mid_grey_hides_the_background_and_not_the_bar(
+    fitted: dict[str, Case],
+) -> None:
+    """Why the cards name occlusion an exception: behind the background's own grey the order is right."""
+    x, mask = fitted["bar"].x, fitted["bar"].mask()
+    assert (x[:, 0][mask].mean() - 0.5).abs() < 0.1 < (x[:, 0][~mask].mean() - 0.5).abs()
+    ground = torch.stack([one[0][~own].mean() for one, own in zip(x, mask, strict=True)])
+    mass = {}
+    for name, c in fitted.items():
+        explained = Explained(c.model, predict(c.model, x))
+        mass[name, "grey"] = relevance_mass(c, attribution="occlusion")["mass"].mean()
+        with torch.no_grad():
+            maps = Occlusion(explained).attribute(
+                x, sliding_window_shapes=(1, 2, 2), strides=(1, 1, 1),
+                baselines=ground.view(-1, 1, 1, 1).expand_as(x).contiguous(),
+            )  # fmt: skip
+        mass[name, "ground"] = _mass(maps.abs().flatten(1).double(), mask.flatten(1)).mean()
+    chance = mask.float().mean()
+    assert mass["bar", "grey"] < mass["stripes", "grey"] < chance
+    assert mass["bar", "ground"] > mass["stripes", "ground"] + 0.3
+
+
+@pytest.mark.parametrize("metric", MASKED)
+def test_grad_cam_of_networks_that_weigh_every_place_by_itself_is_an_exception(
+    metric: Callable[..., dict[str, Tensor]], fitted: dict[str, Case]
+) -> None:
+    """As the cards say: a channel's slope is averaged over places that the last layer weighs apart."""
+    bar, stripes = (
+        next(iter(metric(fitted[name], attribution="grad_cam").values())).mean()
+        for name in ("bar", "stripes")
+    )
+    assert bar < stripes
 
 
 @pytest.mark.parametrize("metric", MASKED)

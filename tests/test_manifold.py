@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -186,6 +188,13 @@ def test_random_maps_reach_chance() -> None:
     assert got["chance"].tolist() == pytest.approx([chance] * n)
 
 
+def test_more_latents_than_pixels_span_the_whole_space() -> None:
+    m = known(5, 24, (1, 4, 5))
+    got = tangent_fraction(case(linear(torch.ones(3, 20)), m.decode(m.latents), m))
+    torch.testing.assert_close(got["fraction"], torch.ones(5))
+    assert got["chance"].tolist() == [1] * 5
+
+
 def test_a_model_that_looks_along_the_manifold_scores_one() -> None:
     m = known(12, 4, (1, 4, 5))
     along = linear(Draws(4, torch.arange(3)).normal(4) @ m.a)
@@ -229,7 +238,7 @@ def test_the_distance_literally(eps: float | None, loss: Literal["xent", "margin
 
     model, judge = copy.deepcopy(model).double(), copy.deepcopy(judge).double()
     radius = 6 * math.sqrt(20 / 784) if eps is None else eps
-    clean, far = [], []
+    clean, far, lengths = [], [], []
     for image, label in zip(x.double(), c.y, strict=True):
         moved = image
         for _ in range(5):
@@ -248,6 +257,7 @@ def test_the_distance_literally(eps: float | None, loss: Literal["xent", "margin
         changed = bool(judge(moved[None]).argmax() != judge(image[None]).argmax())
         far.append((moved - moved.mean()).norm().item() if changed else math.nan)
         clean.append((image - image.mean()).norm().item())
+        lengths.append((moved - image).norm().item())
     above = [[0.5 * (d == c) + (d > c) if d == d else math.nan for c in clean] for d in far]
     low, high = min(clean), max(clean)
     scaled, own = ([(d - low) / (high - low) for d in row] for row in (far, clean))
@@ -255,7 +265,22 @@ def test_the_distance_literally(eps: float | None, loss: Literal["xent", "margin
     assert got["clean_distance"].tolist() == pytest.approx(own, abs=1e-5)
     assert got["auroc"].tolist() == pytest.approx([sum(row) / n for row in above], nan_ok=True)
     assert got["kept"].tolist() == [float(d == d) for d in far]
+    assert got["walked"].tolist() == pytest.approx(lengths, rel=1e-4)
     assert 0 < sum(map(math.isnan, far)) < n  # some images are left out, some are not
+
+
+def test_the_cut_to_black_and_white_shortens_the_walk() -> None:
+    signs = Draws(1, torch.arange(1)).normal(784).sign()
+    model = linear(torch.cat([signs, -signs, 0 * signs]))  # all pixels are moved alike
+    m, walked = known(3, 2, (1, 28, 28)), {}
+    for grey in (0.5, 0.0):
+        x = torch.full((3, 1, 28, 28), grey)
+        walked[grey] = reconstruction_distance(case(model, x, m), steps=6)["walked"]
+    torch.testing.assert_close(walked[0.5], torch.full((3,), 6.0))
+    # of a black image's pixels only those that become brighter move
+    share = torch.tensor([(signs * way > 0).float().mean() for way in (-1, 1)]).max()
+    assert (walked[0.0] <= 6 * share.sqrt() + 1e-4).all()
+    assert (walked[0.0] > 1).all()
 
 
 def test_the_referee_is_the_named_model_or_the_model_itself() -> None:
@@ -336,6 +361,22 @@ def test_large_images_walk_the_papers_length() -> None:
         reconstruction_distance(case(model, x, Spy(m.latents, m.a, shape)), steps=6)
         clean, moved = walked[-2:]
         torch.testing.assert_close((moved - clean).flatten(1).norm(dim=1), torch.full((3,), 6.0))
+
+
+def test_the_order_of_models_is_only_as_sure_as_its_steps() -> None:
+    """What the script of Kim, Seo & Jeon's order says of distances that rise, stay within noise, and fall."""
+    neighbours = runpy.run_path(str(Path(__file__).parent / "peers" / "manifold_order.py"))[
+        "neighbours"
+    ]
+    base, noise = (Draws(seed, torch.arange(200)).normal(1).squeeze(1) for seed in (0, 1))
+    noise[:9] = math.nan  # images that one of them has no distance of
+    order = {"a": base, "b": base + 0.5, "c": base + 0.5 + 0.02 * noise, "d": base}
+    *steps, _, verdict = neighbours(order)
+    assert [step.partition(":")[0] for step in steps] == ["- b - a", "- c - b", "- d - c"]
+    assert ["(200 images)" in step for step in steps] == [True, False, False]
+    assert verdict == (
+        "The order a < b < c < d: 1 of 3 steps hold (p < 0.05), 1 are the other way round (p < 0.05)."
+    )
 
 
 # ---- steps along the manifold and off it ----

@@ -21,7 +21,6 @@ from benchmark.report.page.board import board
 from benchmark.report.page.build import Drawing, page
 from benchmark.report.page.dossier import dossiers
 from benchmark.report.page.provenance import cited
-from benchmark.report.panels import plain
 from benchmark.report.read import Run, read, tidy
 from benchmark.report.table import Table, table
 from benchmark.storage.records import Record
@@ -42,7 +41,8 @@ IMAGES = 12
 
 
 def records(dataset: str) -> pd.DataFrame:
-    """Accuracy, robustness (the models' own), a fidelity that falls with it, a sharpness that only some models have."""
+    """Accuracy, robustness (the models' own), a fidelity that falls with it below that of blurred maps, a sharpness
+    that only some models have."""
     rows = []
     for (model, trainer), robust in MODELS.items():
         for seed in (0,) if trainer == "pretrained" else (0, 1):
@@ -55,6 +55,7 @@ def records(dataset: str) -> pd.DataFrame:
                 ("robustness", "clean_accuracy", "Clean", "", "accuracy", 1 - robust / 3, {}),
                 ("robustness", "auto_attack", "AutoAttack", "Linf 0.1", "robust_accuracy", robust, {}),
                 ("fidelity", "roar", "ROAR gradient", "", "score", 0.3 - robust / 2, {"range": "unbounded"}),
+                ("fidelity", "roar", "ROAR gradient", "", "blurred_score", 0.1, {"headline": False, "direction": ""}),
                 ("sharpness", "entropy", "Entropy", "", "entropy", robust ** 2, {"direction": "lower"}),
             ):  # fmt: skip
                 value = math.nan if metric == "entropy" and trainer == LONG else value + 0.01 * seed
@@ -334,7 +335,8 @@ def test_names_and_numbers_are_those_of_the_table(opened: Any, tables: list[Tabl
             line.locator("a").text_content().replace("ℓ∞", "Linf").replace("ℓ₂", "L2") == row.name
         )
         assert [" ".join(td.inner_text().split()) for td in line.locator("td").all()] == [
-            f"{plain(cell)}".replace("–", f"–{cell.mark}") for cell in row.cells
+            f"{cell.shown}{cell.signs}" + f" ± {cell.reach}" * bool(cell.reach)
+            for cell in row.cells
         ]
     card = tab.locator("#panel-0 details.card").nth(5)
     card.locator("summary").click()
@@ -362,6 +364,28 @@ def test_a_heading_sorts_by_click_and_by_key(opened: Any, tables: list[Table]) -
     assert (shown_names(tab)[0], shown_names(tab)[-1]) == ("pgd_at (ℓ∞ 0.1)", LONG)
     sharp.locator("button").click()
     assert shown_names(tab) == usual
+
+
+def test_controls_stay_below_the_models_and_are_told_in_the_cards(
+    opened: Any, tables: list[Table]
+) -> None:
+    tab = opened()
+    (control,) = tables[0].controls
+    below = tab.locator("#panel-0 .board tfoot tr")
+    assert below.locator("th").all_inner_texts() == ["control: blurred"]
+    roar = [column.label for column in tables[0].columns].index("ROAR gradient")
+    assert below.locator("td").nth(roar).inner_text() == control.cells[roar].shown
+    marked = {row.name for row in tables[0].rows if row.cells[roar].unbeaten}
+    assert "pgd_at (Linf 0.1)" in marked
+    assert "standard" not in marked
+    assert tab.locator("#panel-0 td[data-unbeaten]").count() == len(marked)
+    tab.get_by_label("fidelity").first.uncheck()
+    assert not below.locator("td").nth(roar).is_visible()
+    said = {1: "not significantly better than blurred 0.1", 0: "better than blurred 0.1"}
+    for card, text in said.items():
+        shown = tab.locator("#panel-0 details.card").nth(card)
+        shown.locator("summary").click()
+        shown.get_by_text(f"Controls: {text}").wait_for()
 
 
 def test_filters_reach_the_board_the_plot_the_images_and_the_cards(opened: Any) -> None:

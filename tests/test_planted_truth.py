@@ -16,6 +16,7 @@ from metrics.case import NotApplicable, Refit, predict
 from metrics.fidelity.diff_roar import diff_roar
 from metrics.fidelity.pixel_flipping import pixel_flipping
 from metrics.fidelity.road import road
+from metrics.localisation.grid_pointing_game import grid_pointing_game
 from metrics.localisation.localisation_auc import localisation_auc
 from metrics.localisation.pointing_game import pointing_game
 from metrics.localisation.relevance_mass import relevance_mass
@@ -96,6 +97,7 @@ def test_the_robust_models_adversarial_examples_stay_nearer_to_the_true_manifold
         moved = scores["distance"][~scores["distance"].isnan()]
         assert len(moved) > LIMIT / 2
         assert 0 <= moved.min() <= moved.max() <= 1.5
+        assert 0 < scores["walked"].min() <= scores["walked"].max() <= 6 * 256**0.5 / 28 + 1e-4
         assert scores["auroc"].nanmean() == 1  # the clean images lie on the manifold
     assert robust["distance"].nanmedian() < standard["distance"].nanmedian()
 
@@ -163,6 +165,30 @@ def test_the_robust_models_maps_lie_on_the_bar_and_the_controls_do_not_see_model
     assert found.mean().item() == pytest.approx(chance, abs=4 * error(found) + 0.01)
     edges = [first(metric, cases[name], "sobel") for name in ("standard", "pgd_at")]
     assert torch.equal(*edges)
+
+
+MODELS_MAPS = [
+    "gradient", "gradient_x_input", "integrated_gradients", "smoothgrad", "smoothgrad_squared", "vargrad",
+    "gradient_shap", "deeplift", "guided_backprop", "grad_cam", "occlusion",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("attribution", MODELS_MAPS)
+def test_every_map_of_the_robust_model_lies_on_the_bar_more_than_the_standard_ones(
+    cases, attribution
+):
+    for metric in (relevance_mass, relevance_rank, localisation_auc):
+        standard, robust = (
+            first(metric, cases[name], attribution) for name in ("standard", "pgd_at")
+        )
+        assert robust.mean() > standard.mean() + 0.08, metric
+
+
+def test_neither_model_sees_a_halved_image_in_a_mosaic(cases):
+    """So its share, which is a quarter for both, would say nothing of them."""
+    for case in cases.values():
+        with pytest.raises(NotApplicable, match=r"recognises the image in \d\d% of the mosaics"):
+            grid_pointing_game(case)
 
 
 def test_sobels_map_is_the_upper_bound_of_edge_agreement(cases):

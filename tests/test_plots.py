@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,18 +14,22 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 from scipy.integrate import trapezoid
 
+from benchmark.report.curves import REST
 from benchmark.report.placing import place_labels
 from benchmark.report.plots.attack_strength import attack_strength
 from benchmark.report.plots.cost_quality import cost_quality
 from benchmark.report.plots.diff_roar import diff_roar
+from benchmark.report.plots.fidelity_controls import fidelity_controls
+from benchmark.report.plots.fidelity_curves import fidelity_curves
 from benchmark.report.plots.manifold_distances import manifold_distances
 from benchmark.report.plots.tradeoff import tradeoff
 from benchmark.report.plots.training_curves import training_curves
-from benchmark.report.read import Run, read
-from benchmark.report.style import looks, styled
-from benchmark.report.write import draw
+from benchmark.report.read import Run, read, tidy
+from benchmark.report.style import GREY, looks, styled
+from benchmark.report.write import draw, images
 from benchmark.statistics.relations import pearson
 from benchmark.storage.records import Record
 
@@ -208,6 +213,85 @@ def test_a_name_stands_nearer_to_its_own_point_than_to_another() -> None:
             for name, point in at.items()
         }
         assert min(far, key=lambda name: far[name]) == text.get_text()
+
+
+def test_a_name_that_stands_apart_is_led_to_its_point_and_small_points_stay_free() -> None:
+    figure = mpl.figure.Figure(figsize=(3, 3))
+    axis = figure.subplots()
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    near = [(0.5, 0.5 + 0.03 * i) for i in range(3)]
+    assert place_labels(axis, [(x, y, "a name", "#000000") for x, y in near], [])
+    assert any(text.arrow_patch for text in axis.texts)
+    axis.clear()
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    free = lambda: axis.texts[-1].get_window_extent()  # noqa: E731
+    place_labels(axis, [(0.5, 0.5, "alone", "#000000")], [])
+    middle = axis.transData.inverted().transform(free().get_points().mean(axis=0))
+    place_labels(axis, [(0.5, 0.5, "alone", "#000000")], [], [tuple(middle)])
+    assert not free().contains(*axis.transData.transform(middle))
+    assert axis.texts[0].arrow_patch is None
+
+
+def crowd(count: int, name: str = "method") -> Run:
+    """So many models with curves of two points; the later, the higher; edges below and blurred maps above them."""
+    rows = []
+    for i in range(count):
+        level = i / count
+        facts = {"trainer": f"{name} {i}", "train_threat": ""}
+        usual = record("standard", "roar", "fidelity", "ROAR gradient", level)
+        rows.append({**asdict(usual), **facts})
+        beside = {"edge_score": -0.5, "blurred_score": level + 0.1, "random_accuracy": 0.5}
+        for measure, value in {"accuracy": level, "edge_accuracy": 0.4, **beside}.items():
+            for at in (0.2, 0.6) if measure.endswith("accuracy") else (math.nan,):
+                more = {
+                    "measure": measure,
+                    "value": value,
+                    "at": at,
+                    "headline": False,
+                    "direction": "",
+                }
+                rows.append({**asdict(usual), **facts, **more})
+    return Run(tidy(pd.DataFrame(rows)))
+
+
+def test_of_many_curves_the_highest_and_the_lowest_have_names() -> None:
+    figure = fidelity_curves(crowd(20))["fidelity-curves-digits"]
+    (names,) = [[text.get_text() for text in one.get_texts()] for one in figure.legends]
+    ends = [f"method {i}" for i in (0, 1, 2, 3, 16, 17, 18, 19)]
+    assert names == [*ends, "12 others", "random control", "edge control"]
+    (axis,) = figure.axes
+    rest = [line for line in axis.lines if line.get_color() == REST["color"]]
+    assert len(rest) == 12
+    assert {float(line.get_ydata()[0]) for line in rest} == {i / 20 for i in range(4, 16)}  # type: ignore[index]
+    few = fidelity_curves(crowd(12))["fidelity-curves-digits"]
+    assert len(few.legends[0].get_texts()) == 14
+
+
+def test_controls_are_grey_and_told_apart_without_colour() -> None:
+    figure = fidelity_curves(crowd(3))["fidelity-curves-digits"]
+    grey = [line for line in figure.axes[0].lines if line.get_color() == GREY]
+    heights = [float(line.get_ydata()[0]) for line in grey]  # type: ignore[index]
+    assert heights == pytest.approx([0.5, 0.4])
+    assert len({str(line._dash_pattern) for line in grey}) == 2  # type: ignore[attr-defined]
+
+
+def test_scores_stand_beside_their_controls() -> None:
+    figure = fidelity_controls(crowd(3))["fidelity-controls-digits"]
+    (axis,) = figure.axes
+    assert axis.get_title() == "ROAR gradient ↑"
+    grey = [line for line in axis.lines if line.get_color() == GREY]
+    assert [float(line.get_xdata()[0]) for line in grey] == [0.0, -0.5]  # type: ignore[index]
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
+    assert np.asarray(hollow[0].get_xdata()) == pytest.approx([0.1, 0.1 + 1 / 3, 0.1 + 2 / 3])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["random maps", "edges", "the model's maps, blurred"]
+
+
+def test_names_beside_a_plot_are_not_cut() -> None:
+    (figure,) = fidelity_controls(crowd(3, "fgsm.pth@small_cnn (pretrained)")).values()
+    picture = imread(io.BytesIO(images(figure)["png"]))
+    assert (picture[:, 0, :3] == 1).all()
+    assert (picture[:, 0, :3] == picture[:, -1, :3]).all()
 
 
 def test_looks_differ_in_print_without_colour_and_their_ink_can_be_read() -> None:

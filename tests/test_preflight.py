@@ -13,7 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.gradient_masking import LEVELS
+from benchmark.measuring.place import dataset
+from benchmark.plan import DataSpec
 from benchmark.preflight import CHECKS, PASSED, REMEDIES, preflight
+from benchmark.preflight._outputs import deterministic
+from benchmark.preflight._subject import Subject
 from metrics.randomness import Draws
 
 N, CLASSES = 16, 4
@@ -124,12 +128,61 @@ def in_half(net: nn.Module) -> nn.Module:
     return net
 
 
+class Rows(nn.Module):
+    """The cell runs once a row, what reads its last state once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(6, 8), nn.Linear(8, CLASSES)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 8)
+        for row in x[:, 0].unbind(1):
+            state = self.cell(row, state)
+        return self.head(state)
+
+
+def sharing(activation: nn.Module) -> nn.Module:
+    layers = [
+        nn.Linear(36, 20),
+        activation,
+        nn.Linear(20, 20),
+        activation,
+        nn.Linear(20, 20),
+        activation,
+    ]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(20, CLASSES)).eval()
+
+
+class Unregistered(nn.Module):
+    """The network is in a plain list, where PyTorch does not look for modules."""
+
+    def __init__(self, forward: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.nets, self.wrong = [small().requires_grad_(False)], forward
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wrong(self.nets[0], x)
+
+
+def autocast(net: nn.Module, x: Tensor) -> Tensor:
+    """In bfloat16 but for the last layer."""
+    with torch.autocast("cpu", torch.bfloat16):
+        features = net[:4](x)
+    return net[4](features.float())
+
+
 HONEST = {
     "convolutional": small,
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES)),
     "sure of itself": lambda: nn.Sequential(small(), scaled(100.0)),
     "unsure": lambda: nn.Sequential(small(), scaled(1e-3)),
-    "all logits positive": lambda: nn.Sequential(small(), nn.Softplus()),
+    "all logits positive": lambda: nn.Sequential(small(), scaled(10.0), nn.Softplus()),
+    "centred logits": around(lambda net, x: 10 * (net(x) - net(x).mean(1, keepdim=True))),
+    "a recurrent cell over rows": lambda: Rows(),
+    "one PReLU for all layers": lambda: sharing(nn.PReLU()),
     "all logits negative": lambda: nn.Sequential(small(), nn.Softplus(), scaled(-1.0)),
     "dropout switched off": lambda: nn.Sequential(nn.Dropout(0.5), small()).eval(),
     "max-pooling": lambda: nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(9, CLASSES)),
@@ -163,9 +216,14 @@ WRONG = {
         lambda: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), small()).eval(), "batch-dependent"),
     "float16": (around(lambda net, x: net(x).half()), "half-precision"),
     "bfloat16 made float32": (around(lambda net, x: net(x).bfloat16().float()), "half-precision"),
+    "bfloat16 before the last layer": (around(autocast), "half-precision"),
     "stored in float16": (lambda: in_half(small()), "half-precision"),
     "softmax": (lambda: nn.Sequential(small(), nn.Softmax(1)), "probabilities"),
     "softmax times 10": (lambda: nn.Sequential(small(), nn.Softmax(1), scaled(10.0)), "probabilities"),
+    "softmax less 0.1": (around(lambda net, x: net(x).softmax(1) - 0.1), "probabilities"),
+    "sigmoid": (lambda: nn.Sequential(small(), nn.Sigmoid()), "bounded"),
+    "log10 of a softmax": (around(lambda net, x: net(x).softmax(1).log10()), "log-probabilities"),
+    "log2 of a softmax": (around(lambda net, x: net(x).softmax(1).log2()), "log-probabilities"),
     "log-softmax": (lambda: nn.Sequential(small(), nn.LogSoftmax(1)), "log-probabilities"),
     "detached": (around(lambda net, x: net(x.detach())), "detached"),
     "without gradients": (around(lambda net, x: torch.no_grad()(net)(x)), "detached"),
@@ -178,6 +236,8 @@ WRONG = {
     "an inner loop": (around(ascended), "inner-loop"),
     "an inner loop by torch.func": (around(ascended_by_func), "inner-loop"),
     "an inner loop by hand": (around(searched), "many-passes"),
+    "an inner loop by hand over what no module holds": (lambda: Unregistered(searched), "many-passes"),
+    "an inner loop over what no module holds": (lambda: Unregistered(ascended), "inner-loop"),
     "two models in one": (around(suspicious), "clean-differs"),
     "BatchNorm without its buffers": (
         lambda: nn.Sequential(nn.BatchNorm2d(1), small()).eval(), "batch-norm-unset"),
@@ -200,6 +260,22 @@ def test_the_gradient_check_wants_more_than_half_of_the_images() -> None:
 
     assert preflight(cut(7), X, Y, CLASSES)["gradient"] == PASSED
     assert preflight(cut(9), X, Y, CLASSES)["gradient"].code == "zero-gradient"
+
+
+def test_noise_that_comes_now_and_then_is_seen() -> None:
+    calls = iter([0.0, 0.0, 0.0, 1.0, 0.0])
+    rarely = around(lambda net, x: net(x) + next(calls) * torch.arange(CLASSES))()
+    assert deterministic(Subject(rarely, X, Y, CLASSES)).code == "random"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_is_said_of_the_accuracy_of_networks_that_know_nothing(seed: int) -> None:
+    """In some order of the classes, or at some scale of the pixels, one of them is better than chance."""
+    torch.manual_seed(seed)
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    images = dataset(DataSpec("digits", None, 250), None).test
+    found = preflight(wide.eval(), images.x, images.y, 10)
+    assert (found["range"], found["labels"]) == (PASSED, PASSED)
 
 
 def test_later_checks_are_left_out_where_they_mean_nothing() -> None:

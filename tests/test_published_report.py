@@ -73,3 +73,13 @@ def test_every_format_shows_it() -> None:
 
 def test_without_such_models_nothing_is_shown() -> None:
     assert grids(Run(RECORDS[RECORDS["model"].str.startswith("file:")])) == []
+
+
+def test_what_another_attack_found_stands_beside_autoattack() -> None:
+    """RobustBench lists Xiao et al. 2020 with 18.50% under AutoAttack, and 7.40% under an attack of their own."""
+    model = "robustbench:cifar10/Linf/Xiao2020Enhancing"
+    records = [
+        record("clean_accuracy", "", 0.79, model), record("auto_attack", "Linf 0.031", 0.2, model),
+    ]  # fmt: skip
+    (grid,) = grids(Run(tidy(pd.DataFrame(records))))
+    assert [row[2] for row in grid.rows] == ["79.28", "18.50 (7.40)"]

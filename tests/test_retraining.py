@@ -1,6 +1,7 @@
 """Retrainings: each done once whoever asks, shared with helpers, and the same one by one or as one program."""
 
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -248,3 +249,46 @@ def test_too_little_memory_halves_the_program(training, monkeypatch, caplog):
     plain_training.several(models, [images] * 3, recipe=RECIPE, seeds=[0, 1, 2])
     assert sizes == [3, 1, 2, 1, 1]
     assert "out of memory: 3 models are trained in two halves" in caplog.text
+
+
+def test_a_half_that_is_no_program_leaves_all_models_as_they_were(training, monkeypatch):
+    """The first half was trained by then; they are all trained again, one by one."""
+    real, programs = plain_training._trained, []
+
+    def small(models, *rest):
+        programs.append(len(models))
+        if len(models) == 3:
+            raise torch.OutOfMemoryError
+        if len(models) == 2:
+            raise RuntimeError("refused")
+        return real(models, *rest)
+
+    monkeypatch.setattr(plain_training, "_trained", small)
+    train = dataset(training.data, None).train[:40]
+    images = Images(train.x, train.y, train.ids)
+    models = [fresh(RECIPE, seed) for seed in (0, 1, 2)]
+    with pytest.raises(plain_training.CannotBatch, match="refused"):
+        plain_training.several(models, [images] * 3, recipe=RECIPE, seeds=[0, 1, 2])
+    assert programs == [3, 1, 2]
+    for model, seed in zip(models, (0, 1, 2), strict=True):
+        for name, value in fresh(RECIPE, seed).state_dict().items():
+            assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_what_did_not_fit_is_let_go_before_the_halves_begin(training, monkeypatch):
+    real, large = plain_training._trained, []
+
+    def small(models, *rest):
+        assert not any(tensor() is not None for tensor in large)
+        tensor = torch.zeros(3)
+        large.append(weakref.ref(tensor))
+        if len(models) > 1:
+            raise torch.OutOfMemoryError
+        return real(models, *rest)
+
+    monkeypatch.setattr(plain_training, "_trained", small)
+    train = dataset(training.data, None).train[:40]
+    images = Images(train.x, train.y, train.ids)
+    models = [fresh(RECIPE, seed) for seed in (0, 1)]
+    plain_training.several(models, [images] * 2, recipe=RECIPE, seeds=[0, 1])
+    assert len(large) == 3

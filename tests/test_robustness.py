@@ -126,6 +126,11 @@ def test_pgd_literally(threat: ThreatModel, loss: str, restarts: int) -> None:
     assert (got["invalid"] == 0).all()
 
 
+def test_the_loss_of_carlini_and_wagner_is_the_margin() -> None:
+    one, other = (pgd(case(Linf(0.1)), steps=3, loss=loss) for loss in ("cw", "margin"))
+    assert all(torch.equal(values, other[name]) for name, values in one.items())
+
+
 @every_threat
 def test_stronger_attacks_break_more(threat: ThreatModel) -> None:
     c = case(threat)

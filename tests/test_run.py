@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -138,7 +139,9 @@ def test_a_second_identical_run_does_nothing(finished):
 
 def files(folder):
     return sorted(
-        p for p in folder.rglob("*") if p.is_file() and p.name != ".lock" and "locks" not in p.parts
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and not p.name.endswith(".lock") and "locks" not in p.parts
     )
 
 
@@ -216,6 +219,15 @@ def test_more_seeds_and_metrics_compute_only_what_is_new(toml, tmp_path):
     assert (
         len(pd.read_csv(tmp_path / "records.csv").query("metric not in ('preflight', 'cost')")) == 4
     )
+
+
+def test_the_order_of_the_rows_is_that_of_the_plan_whatever_was_done_before(
+    toml, finished, tmp_path
+):
+    base = suite.read(str(toml))
+    done(plan(suite.changed(base, metrics=["gini"])), tmp_path)
+    done(finished[0], tmp_path)
+    assert (tmp_path / "records.csv").read_bytes() == (finished[1] / "records.csv").read_bytes()
 
 
 def test_a_folder_of_another_suite_is_left_alone(toml, finished):
@@ -385,6 +397,20 @@ def test_a_metric_that_spoils_its_inputs_or_global_state_harms_no_other(toml, fi
     folders = (tmp_path / "out", finished[1])
     spoilt, clean = (pd.read_csv(f / "records.csv").query("metric != 'spoils'") for f in folders)
     assert spoilt["value"].tolist() == clean["value"].tolist()
+
+
+def test_a_metric_that_leaves_the_working_directory_harms_no_other(toml, tmp_path, monkeypatch):
+    """Here, into a folder that was named from where the run began."""
+    away = tmp_path / "away"
+    away.mkdir()
+    monkeypatch.chdir(tmp_path)
+    leaves = own_metric(tmp_path, "leaves", f"import os; os.chdir({str(away)!r})")
+    base = suite.read(str(toml))
+    made = plan(suite.changed(base, trainers=["standard"], metrics=[leaves, "gini"]))
+    assert done(made, Path("out"))[0].failed == ()
+    rows = pd.read_csv("out/records.csv")
+    assert {"leaves", "gini"} <= set(rows["metric"])
+    assert not list(away.iterdir())
 
 
 @pytest.mark.parametrize("value", ["5.0", "torch.inf", "-1.0"])

@@ -53,6 +53,7 @@ def test_a_run_with_its_results_elsewhere(url, tmp_path):
     assert done(here, url).computed == 4
     assert {p.name for p in (here / "store").iterdir()} <= {
         "records.digest",
+        "records.lock",
         "images",
         "inspections",
     }
@@ -119,6 +120,14 @@ def test_a_relative_folder_is_meant_from_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert root(agreed(tmp_path / "run", "there")) == tmp_path / "there"
     assert noted(Path("nowhere")) == ""
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "with space"])
+def test_signs_in_the_name_of_a_folder_are_its_own(tmp_path, name):
+    there = tmp_path / name
+    assert root(agreed(tmp_path / "run", str(there))) == there
+    assert root(agreed(tmp_path / "run", there.as_uri())) == there
+    assert (there / "writable").is_file()
 
 
 def test_a_runs_folder_is_a_local_one():

@@ -109,9 +109,21 @@ def test_a_ledger_grows_and_replaces_by_identity(tmp_path):
     ledger.write(tmp_path, first)
     assert ledger.read(tmp_path) == first
     second = ledger.amended(first, "smoke", (line(1, "b"), line(0, "new")), tmp_path)
-    assert [entry.key for entry in second.entries] == ["new", "b"]
+    assert {entry.key for entry in second.entries} == {"new", "b"}
     with pytest.raises(StoreError, match="holds results of suite 'smoke', not of 'quick'"):
         ledger.amended(second, "quick", (), tmp_path)
+
+
+def test_a_command_that_asks_for_all_cells_gives_the_order(tmp_path):
+    """Whatever was asked for before it."""
+    every = tuple(line(seed, str(seed)) for seed in range(3))
+    for first, second in (((2,), (0,)), ((2, 0), ()), ((1,), (2, 0, 1))):
+        book = None
+        for seeds in (first, second):
+            book = ledger.amended(book, "smoke", tuple(every[i] for i in seeds), tmp_path)
+        assert ledger.amended(book, "smoke", every, tmp_path).entries == every
+    some = ledger.amended(None, "smoke", every[::-1], tmp_path)
+    assert ledger.amended(some, "smoke", every[:1], tmp_path).entries == every[::-1]
 
 
 def test_seeds_add_up_and_other_experiments_replace(tmp_path):

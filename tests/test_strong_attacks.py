@@ -30,10 +30,12 @@ from metrics.robustness.apgd import apgd
 from metrics.robustness.auto_attack import auto_attack
 from metrics.robustness.fab import fab
 from metrics.robustness.fgsm import fgsm
+from metrics.robustness.masking import masking
 from metrics.robustness.minimal_norm import minimal_norm
 from metrics.robustness.pgd import pgd
 from metrics.robustness.random_noise import random_noise
 from metrics.robustness.square import square
+from metrics.robustness.transfer import transfer
 from metrics.threat import L1, L2, Linf, ThreatModel
 from trainers.base import Images
 from trainers.recipe import Recipe
@@ -107,14 +109,7 @@ def linear_case(threat: ThreatModel, classes: int = 4, n: int = 30) -> tuple[Cas
 
 def attacked(case: Case, attack: Attack) -> Tensor:
     """The adversarial images that an attack hands to the harness."""
-    seen = []
-
-    def keep(images: Tensor) -> Scores:
-        seen.append(images)
-        return case.grade(images)
-
-    attack(replace(case, grade=keep))
-    return seen[0]
+    return sent(case, attack)[0]
 
 
 def part_of(case: Case, index: Tensor) -> Case:
@@ -147,13 +142,61 @@ def test_an_attacked_image_is_the_same_to_the_last_bit_in_any_batch(
         assert torch.equal(attacked(part_of(whole, index), attack), together[index])
 
 
-def test_two_shares_of_the_images_give_what_one_gives() -> None:
-    """As two workers would have them, each with every second image."""
-    whole = smooth_case(L2(0.25), n=90)
-    one = minimal_norm(whole, steps=5)
+MEASURED: dict[str, Attack] = OURS | {
+    "transfer": partial(transfer, steps=4),
+    "minimal_norm": partial(minimal_norm, steps=3, targets=2),
+    "masking": partial(masking, queries=30, images=1000),
+}
+
+
+@pytest.mark.parametrize("metric", MEASURED.values(), ids=list(MEASURED))
+def test_every_score_is_the_same_to_the_last_bit_however_many_images_there_are(
+    metric: Attack,
+) -> None:
+    """As the user's `limit` has it; what the harness finds (the margin) is among the scores."""
+    whole = transferable(smooth_case(L2(0.25), n=100))
+    together = metric(whole)
+    for n in (7, 41, 97):
+        part = metric(part_of(whole, torch.arange(n)))
+        assert part.keys() == together.keys()
+        for name, values in part.items():
+            torch.testing.assert_close(
+                values, together[name][:n], rtol=0, atol=0, equal_nan=True, msg=f"{name} of {n}"
+            )
+
+
+@pytest.mark.parametrize("name", ["transfer", "minimal_norm", "masking"])
+def test_two_shares_of_the_images_give_what_one_gives(name: str) -> None:
+    """As two workers would have them, each with every second image; the harness judges them in their own order."""
+    whole, metric = transferable(smooth_case(L2(0.25), n=90)), MEASURED[name]
+    one, images = metric(whole), sent(whole, metric)
     for index in (torch.arange(0, 90, 2), torch.arange(1, 90, 2)):
-        share = minimal_norm(part_of(whole, index), steps=5)
-        assert all(torch.equal(share[key], one[key][index]) for key in one)
+        share = part_of(whole, index)
+        for key, values in metric(share).items():
+            if key != "margin" or name == "masking":
+                torch.testing.assert_close(values, one[key][index], rtol=0, atol=0, equal_nan=True)
+        for mine, theirs in zip(sent(share, metric), images, strict=True):
+            assert torch.equal(mine, theirs[index])
+
+
+def transferable(case: Case) -> Case:
+    """With another model of the same data."""
+    other = smooth_case(L2(0.25)).model
+    with torch.no_grad():
+        other[0].weight.mul_(-0.5)
+    return replace(case, surrogate=lambda name: other)
+
+
+def sent(case: Case, metric: Attack) -> list[Tensor]:
+    """All images that a metric has the harness judge."""
+    seen: list[Tensor] = []
+
+    def keep(images: Tensor) -> Scores:
+        seen.append(images)
+        return case.grade(images)
+
+    metric(replace(case, grade=keep))
+    return seen
 
 
 @every_attack

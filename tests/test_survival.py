@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -279,22 +280,28 @@ def test_a_signal_stops_in_order(world, number, workers):
 
 
 def test_a_second_signal_ends_at_once(world):
-    deaf = """(world / "began").touch()
-while True:
-    try:
-        time.sleep(0.02)
-    except KeyboardInterrupt:
-        (world / "deaf").touch()"""
+    deaf = """signal.signal(signal.SIGTERM, signal.SIG_IGN)
+(world / "began").touch()
+time.sleep(600)
+value = 0.5"""
     words = ["run", "--suite", world / "tiny.toml", "--metric", own(world, "deaf", deaf)]
     process = bench(world, *words, "--out", world / "out", "--workers", 1)
     wait_for(process, world / "began")
     process.send_signal(signal.SIGINT)
-    wait_for(process, world / "deaf")
+    assert "stopping; what is finished is kept" in "".join(islice(said_by(process), 20))
     time.sleep(0.6)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert process.returncode == 4
     assert "stopped at once" in said
+
+
+def said_by(process):
+    """Its lines, to the one that tells of a signal."""
+    for line in process.stderr:
+        yield line
+        if line.startswith("stopping"):
+            return
 
 
 def test_a_second_run_is_told_who_has_the_folder_and_status_knows_a_killed_run(world):
@@ -311,7 +318,7 @@ def test_a_second_run_is_told_who_has_the_folder_and_status_knows_a_killed_run(w
     last = json.loads(watching.communicate(timeout=60)[0].splitlines()[-1])
     assert (last["run"], last["running"], last["waiting"], last["jobs"]) == (None, 0, 1, [])
     assert (world / "out/running").exists()
-    assert status(world / "out").command.startswith("bench run --suite")
+    assert status(world / "out").commands[0].startswith("bench run --suite")
     # the seconds of what it had done are not lost
     (world / "open").touch()
     done(world, made(world, str(world / "gate.py")))
@@ -325,7 +332,11 @@ def test_a_second_run_is_told_who_has_the_folder_and_status_knows_a_killed_run(w
 def test_a_run_that_was_killed_before_its_plan_was_written_leaves_no_obstacle(world):
     (world / "out/running").mkdir(parents=True)
     (world / "out/running/run").write_text("{")
+    (world / "out/stale").mkdir()
+    (world / "out/.writing-x1.json").write_text('{"suite"')
+    (world / "out/.writing-x2.url").touch()
     assert len(done(world, made(world, "gini"))[1]) == 3
+    assert whole(world / "out")
 
 
 FULL = """if (world / "full").exists():
@@ -421,6 +432,91 @@ def test_a_worker_that_is_always_killed_costs_its_own_cell_only(world):
     assert value(world, "killed") == [0.5]
 
 
+def test_one_worker_is_a_process_too_and_its_death_is_told(world):
+    """Of a command; the lines of the run say how often it was tried."""
+    words = ["run", "--suite", world / "tiny.toml", "--metric", own(world, "killed", KILLED)]
+    words += ["--metric", "gini", "--out", world / "out", "--workers", 1]
+    process = bench(world, *words)
+    _, said = process.communicate()
+    assert process.returncode == 1, said
+    assert "it killed its worker 3 times" in said
+    again = "killed of standard, seed 0: its worker died; it was given out again"
+    assert (world / "out/log.txt").read_text().count(again) == 2
+    assert len(value(world, "gini")) == 1
+    assert "it killed its worker" in status(world / "out").reasons["killed of standard, seed 0"]
+
+
+TRAINER = '''
+import os, signal
+from pathlib import Path
+from torch.nn import functional as F
+from trainers.base import from_loss
+
+@from_loss
+def own(model, x, y, step):
+    """Is killed in its last epoch.
+
+    Formula: CE
+    """
+    world = Path(os.environ["WORLD"])
+    with (world / "steps").open("a") as file:
+        file.write(f"{step.progress}\\n")
+    if step.progress > 0.6 and not (world / "spared").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return F.cross_entropy(model(x), y)
+'''
+SNAPSHOTS = """import sys
+from pathlib import Path
+from benchmark import suite
+from benchmark.measuring.place import Place
+from benchmark.plan import plan
+from benchmark.running.run import run
+from benchmark.storage.snapshots import FileSnapshots
+
+FileSnapshots.__init__.__defaults__ = (0.0,)
+made, place = plan(suite.read(sys.argv[1])), Place(Path(sys.argv[2]), None, "cpu")
+run(made, place, 1, begin=lambda jobs: lambda outcome: None, words="bench run")
+"""
+
+
+def test_a_killed_run_continues_a_training_from_its_snapshot(world):
+    """The run's own process is killed; snapshots are written at every end of an epoch."""
+    (world / "own.py").write_text(TRAINER)
+    text = SUITE.replace("epochs = 1", "epochs = 4").replace('"standard"', f'"{world}/own.py"')
+    (world / "tiny.toml").write_text(text)
+
+    def go(folder):
+        (world / "steps").write_text("")
+        words = [sys.executable, "-c", SNAPSHOTS, str(world / "tiny.toml"), str(world / folder)]
+        status = subprocess.run(words, env={**os.environ, "WORLD": str(world)}).returncode
+        return status, [float(line) for line in (world / "steps").read_text().split()]
+
+    assert go("out")[0] == -signal.SIGKILL
+    assert len(list((world / "out/store/unfinished").glob("*.snapshot"))) == 1
+    (world / "spared").touch()
+    assert go("out") == (0, [0.75]), "it goes on with the last epoch"
+    assert go("calm") == (0, [0.0, 0.25, 0.5, 0.75])
+    names = ("records.csv", "samples.parquet")
+    assert all((world / "out" / n).read_bytes() == (world / "calm" / n).read_bytes() for n in names)
+
+
+def test_status_names_the_command_that_asked_for_each_cell(world):
+    """A failed cell may be of an earlier command than the last."""
+    (world / "gone.py").write_text(METRIC.format(name="gone", body="raise ValueError"))
+    suites, folder = str(world / "tiny.toml"), Place(world / "out", None, "cpu")
+    begin = lambda jobs: lambda outcome: None  # noqa: E731
+    for words, metrics in (
+        ("one", [str(world / "gone.py")]),
+        ("two", ["gini"]),
+        ("three", ["entropy"]),
+    ):
+        planned = plan(suite.changed(suite.read(suites), metrics=metrics))
+        run(planned, folder, 1, begin=begin, words=words)
+    assert status(world / "out").commands == ("one",)
+    done(world, made(world, own(world, "reads", READS)))
+    assert status(world / "out").commands == ("bench run", "one")
+
+
 HUNGRY = """from metrics.batching import in_batches
 def room(x):
     if len(x) > 6:
@@ -467,6 +563,16 @@ def test_quiet_shows_the_last_line_only_and_the_log_has_all(world):
     assert "100%" in log[-2]
     assert all(line[:4].isdigit() and line[10] == "T" for line in log)
     assert log[-1].endswith(said.strip())
+
+
+def test_quiet_shows_a_failure_once(world):
+    path = own(world, "reads", READS)
+    words = ["run", "--suite", world / "tiny.toml", "--out", world / "out", "--workers", 1]
+    process = bench(world, *words, "--metric", path, "--quiet")
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said.count("No such file") == 1
+    assert said.splitlines()[-1].startswith("4 jobs done, 1 failed.")
 
 
 def test_errno_of_a_broken_disk_is_known():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -14,21 +15,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.errors import BenchError
+from benchmark.report.best import INTERVAL
 from benchmark.report.chosen import EVERYTHING, main_words
 from benchmark.report.columns import NAMES, ColumnError, check
 from benchmark.report.formats.grids import grid_csv, grid_latex, grid_markdown
 from benchmark.report.formats.latex import document, latex, latex_document
+from benchmark.report.formats.markdown import markdown
+from benchmark.report.formats.terminal import terminal
+from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.formats.tidy_json import tidy_json
 from benchmark.report.grid import Grid
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
 from benchmark.report.sets import all_tables, shown, tables
 from benchmark.report.table import Table, table
-from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS
+from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS, difference, holm
 from benchmark.suite import SuiteError
 from benchmark.suite import read as read_suite
 
@@ -272,6 +278,213 @@ def test_refits_and_seeds_are_in_the_test_and_in_the_caption_where_there_are_any
     made = tables(run_of(once, tmp_path / "once"), "main")[0]
     assert made.rows[1].cells[0].compared == FLIPPED
     assert "retrain" not in made.caption
+
+
+def beside(folder: Path | None, scores: Mapping[str, Mapping[str, np.ndarray]]) -> Table:
+    """The fidelity table of ROAR with measures beside its score: trainer -> measure -> (seeds, refits, n)."""
+    rows, samples = [], []
+    for trainer, own in scores.items():
+        for measure, values in own.items():
+            head = {} if measure == "score" else {"headline": False, "direction": ""}
+            for seed, refits in enumerate(values):
+                facts = {"measure": measure, **head}
+                rows.append(line(trainer, seed, "roar", "", float(refits.mean()), **facts))
+                samples += [
+                    pd.DataFrame({
+                        "dataset": "digits", "model": "mlp", "trainer": trainer, "threat": "", "metric": "roar",
+                        "params": "", "seed": seed, "refit": refit, "measure": measure, "at": math.nan,
+                        "image": np.arange(len(each)), "label": 0, "value": each,
+                    })
+                    for refit, each in enumerate(refits)
+                ]  # fmt: skip
+    if folder is None:
+        return tables(Run(tidy(pd.DataFrame(rows))), "fidelity")[0]
+    pd.DataFrame(rows).to_parquet(folder / "records.parquet")
+    pd.concat(samples).to_parquet(folder / "samples.parquet")
+    return tables(read(folder), "fidelity")[0]
+
+
+def spread(level: float, seed: int, shape: tuple[int, ...] = (1, 1, 60)) -> np.ndarray:
+    return level + np.random.default_rng(seed).normal(0, 0.05, shape)
+
+
+def smooth_and_sound() -> dict[str, dict[str, np.ndarray]]:
+    """The best map scores less than its blur, the next more than either control, the last as much as the edges."""
+    edge = spread(0.1, 0)
+    return {
+        "smooth": {"score": spread(0.4, 1), "edge_score": edge, "blurred_score": spread(0.5, 2)},
+        "sound": {"score": spread(0.39, 3), "edge_score": edge, "blurred_score": spread(0.2, 4)},
+        "edgy": {"score": spread(0.1, 5), "edge_score": edge, "blurred_score": spread(0.0, 6)},
+    }
+
+
+def test_what_does_not_beat_its_controls_has_a_double_dagger_and_is_not_bold(
+    tmp_path: Path,
+) -> None:
+    made = beside(tmp_path, smooth_and_sound())
+    assert [row.cells[0].unbeaten for row in made.rows] == [("blurred",), (), ("edge",)]
+    # the best of the column by its number, and what the images do not tell from it
+    assert made.rows[0].cells[0].mean == max(row.cells[0].mean for row in made.rows)
+    assert made.rows[1].cells[0].p > 0.05
+    assert bold(made) == ["sound"]
+    assert [mark for mark, _ in made.footnotes] == ["‡"]
+    assert "Sobel's edges" in made.caption
+    edge, blurred = made.controls
+    assert (edge.name, blurred.name) == ("control: edge", "control: blurred")
+    assert edge.cells[0].shown == made.columns[0].written(spread(0.1, 0).mean())
+    least, most = (made.columns[0].written(spread(*one).mean()) for one in ((0.0, 6), (0.5, 2)))
+    assert blurred.cells[0].shown == f"{least} to {most}"
+
+
+def test_a_paired_test_decides_whether_a_control_is_beaten_and_counts_shared_networks_once(
+    tmp_path: Path,
+) -> None:
+    shape = (2, 2, 60)
+    edge = np.repeat(spread(0.1, 0, (1, 2, 60)), 2, axis=0)
+    scores = {
+        name: {
+            "score": spread(level, i, shape),
+            "edge_score": edge,
+            "blurred_score": spread(0, 9 + i, shape),
+        }
+        for i, (name, level) in enumerate({"a": 0.115, "b": 0.11}.items(), start=1)
+    }
+    cells = [row.cells[0] for row in beside(tmp_path, scores).rows]
+    raw = [difference(own["score"], edge[:1]).p for own in scores.values()]
+    assert [cell.beside[0].p for cell in cells] == pytest.approx(holm(raw))
+    twice = [difference(own["score"], edge).p for own in scores.values()]
+    assert raw != pytest.approx(twice)
+    own = [own["score"] - own["blurred_score"] for own in scores.values()]
+    raw = [difference(each, np.zeros(60)).p for each in own]
+    assert [cell.beside[1].p for cell in cells] == pytest.approx(holm(raw))
+    assert {each.compared for cell in cells for each in cell.beside} == {NETWORKS}
+
+
+def test_a_control_that_lacks_a_seed_is_compared_in_the_mean(tmp_path: Path) -> None:
+    scores = {
+        name: {
+            "score": spread(0.4, i, (2, 1, 60)),
+            "blurred_score": spread(0.2, 5 + i, (1, 1, 60)),
+        }
+        for i, name in enumerate(("a", "b"))
+    }
+    cells = [row.cells[0] for row in beside(tmp_path, scores).rows]
+    assert [cell.beside[0].beaten for cell in cells] == [True, True]
+    assert {cell.beside[0].compared for cell in cells} == {FLIPPED}
+
+
+def test_a_score_relative_to_random_maps_has_to_be_above_0(tmp_path: Path) -> None:
+    scores = {
+        name: {"score": spread(level, i), "random_accuracy": spread(0.5, 9)}
+        for i, (name, level) in enumerate({"above": 0.1, "below": -0.1, "at": 0.0}.items())
+    }
+    made = beside(tmp_path, scores)
+    assert [row.cells[0].signs for row in made.rows] == ["", "‡", "‡"]
+    assert [cell.shown for cell in made.controls[0].cells] == ["0"]
+
+
+def test_without_single_images_a_control_is_beaten_where_the_interval_leaves_it_out() -> None:
+    # the interval is ± 0.05
+    levels = {"above": 0.2, "near": 0.14, "below": 0.0}
+    scores = {
+        name: {"score": np.full((1, 1, 9), v), "edge_score": np.full((1, 1, 9), 0.1)}
+        for name, v in levels.items()
+    }
+    made = beside(None, scores)
+    assert [row.cells[0].signs for row in made.rows] == ["", "‡", "‡"]
+    assert {each.compared for row in made.rows for each in row.cells[0].beside} == {INTERVAL}
+
+
+def test_controls_stand_in_every_format(tmp_path: Path) -> None:
+    made = beside(tmp_path, smooth_and_sound())
+    shown = [cell.shown for row in made.controls for cell in row.cells]
+    lines = shown_as(made)
+    for text in lines.values():
+        assert "control: edge" in text
+        assert all(each in text for each in shown)
+        assert "‡" in text or r"\ddagger" in text
+    assert f"<sup>‡</sup> |\n| *control: edge* | {shown[0]}" in lines["markdown"]
+    latex_rows = lines["latex"].splitlines()
+    at = latex_rows.index(next(row for row in latex_rows if row.startswith("control: edge")))
+    assert latex_rows[at - 1] == r"\midrule"
+    content = json.loads(tidy_json(made))
+    assert content["controls"][1]["cells"] == [{"shown": shown[1]}]
+    smooth = content["rows"][0]["cells"][0]
+    assert [(each["control"], each["beaten"]) for each in smooth["controls"]] == [
+        ("edge", True), ("blurred", False),
+    ]  # fmt: skip
+    frame = pd.read_csv(io.StringIO(tidy_csv(made)))
+    blurred = frame[(frame["row"] == "smooth") & (frame["control"] == "blurred")].iloc[0]
+    assert blurred["mean"] == pytest.approx(spread(0.5, 2).mean())
+    assert not blurred["beaten"]
+    assert blurred["p_control"] < 0.05
+    assert len(frame) == 3 + 6
+
+
+def shown_as(made: Table) -> dict[str, str]:
+    console = Console(width=100, record=True, file=io.StringIO())
+    for part in terminal(made):
+        console.print(part)
+    return {
+        "markdown": markdown(made),
+        "latex": latex(made),
+        "terminal": console.export_text(),
+    }
+
+
+def attributed(folder: Path, metric: str, family: str, levels: Mapping[str, float]) -> Run:
+    """A metric of two models with several attributions, the models' own the better the earlier."""
+    rows, samples = [], []
+    for i, trainer in enumerate(("first", "second")):
+        for j, (attribution, level) in enumerate(levels.items()):
+            params = "" if attribution == "gradient" else json.dumps({"attribution": attribution})
+            values = spread(level - 0.1 * i, 10 * i + j)[0, 0]
+            facts = {
+                "metric": metric,
+                "params": params,
+                "measure": "score",
+                "trainer": trainer,
+                "seed": 0,
+            }
+            label = f"{metric.title()} {attribution.replace('_', ' ')}"
+            usual = line(trainer, 0, "roar", "", float(values.mean()))
+            rows.append({**usual, **facts, "family": family, "label": label})
+            samples.append(pd.DataFrame({
+                **facts, "dataset": "digits", "model": "mlp", "threat": "", "refit": 0, "at": math.nan,
+                "image": np.arange(60), "label": 0, "value": values,
+            }))  # fmt: skip
+    pd.DataFrame(rows).to_parquet(folder / "records.parquet")
+    pd.concat(samples).to_parquet(folder / "samples.parquet")
+    return read(folder)
+
+
+LEVELS = {"gradient": 0.5, "random": 0.1, "sobel": 0.3, "blurred_gradient": 0.8}
+
+
+def test_a_control_with_a_column_of_its_own_says_so_and_is_never_bold(tmp_path: Path) -> None:
+    (made,) = tables(attributed(tmp_path, "insertion", "fidelity", LEVELS), "fidelity")
+    assert labels(made) == [
+        "Insertion gradient", "Insertion random (control)", "Insertion sobel (control)",
+        "Insertion blurred gradient (control)",
+    ]  # fmt: skip
+    assert {cell.best for row in made.rows for cell in row.cells[1:]} == {False}
+    assert [row.cells[0].unbeaten for row in made.rows] == [("blurred",)] * 2
+    # they are seen beside the map: no rows say it again
+    assert made.controls == ()
+
+
+def test_a_control_that_the_table_does_not_show_stands_below_it(tmp_path: Path) -> None:
+    run = attributed(tmp_path, "insertion", "fidelity", LEVELS)
+    made = table(run, "own", ["insertion:gradient"])
+    assert [row.name for row in made.controls] == [
+        "control: random", "control: edge", "control: blurred",
+    ]  # fmt: skip
+
+
+def test_to_be_less_sharp_than_edges_is_no_fault(tmp_path: Path) -> None:
+    (made,) = tables(attributed(tmp_path, "gini", "sharpness", LEVELS), "sharpness")
+    assert {cell.unbeaten for row in made.rows for cell in row.cells} == {()}
+    assert [cell.best for cell in made.rows[0].cells] == [True, False, False, False]
 
 
 def test_json_says_what_the_table_says() -> None:

@@ -580,6 +580,21 @@ def test_torchvisions_download_is_checked_by_the_digest_in_its_name(tmp_path, mo
     assert not any(path.is_file() for path in tmp_path.rglob("resnet*"))
 
 
+def test_shapes_are_compared_before_numbers_are_looked_at(tmp_path):
+    """A file of a few bytes may hold a view of one number that is larger than memory."""
+    name = "mobilenetv3_small_050"
+    with seeded(2), vision.quiet():
+        state = vision.timm().create_model(name, num_classes=10).state_dict()
+    state["classifier.weight"] = torch.full((), torch.nan).expand(10**4, 10**3)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=rf"is not a {name} for 10 classes"):
+        load(spec.parse(f"timm:{name}?file={tmp_path}/w.pt"), **CIFAR)
+    state["classifier.weight"] = torch.full((10, 1024), torch.nan)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"classifier\.weight holds NaN"):
+        load(spec.parse(f"timm:{name}?file={tmp_path}/w.pt"), **CIFAR)
+
+
 def test_timm_with_a_file_and_with_its_own_weights(tmp_path, monkeypatch):
     timm = vision.timm()
     name = "mobilenetv3_small_050"

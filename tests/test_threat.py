@@ -274,6 +274,7 @@ def test_size_is_the_norm(threat: ThreatModel, moves: Tensor) -> None:
         ("Linf 1e-3", Linf(0.001), "Linf 1e-3"),
         ("L2 0", L2(0.0), "L2 0"),
         ("L1 12", L1(12.0), "L1 12"),
+        ("Linf 1", Linf(1.0), "Linf 1"),  # every image
     ],
 )
 def test_parse_reads_what_a_user_writes(text: str, expected: ThreatModel, shown: str) -> None:

@@ -51,6 +51,15 @@ def test_a_series_is_one_training_over_its_radii_with_standard_as_zero(seeds):
     assert tuple(trend.models["accuracy"]) == pytest.approx(ACCURACIES)
 
 
+def test_the_series_of_a_reconstruction_has_its_dagger():
+    found = records()
+    found["reconstruction"] = found["trainer"].str.startswith("pgd_at")
+    (trend,) = trends(found)
+    assert trend.series == "pgd_at (L2, steps=10)†"
+    (grid,) = grids(Run(found))
+    assert "†: reconstruction" in grid.caption
+
+
 def test_correlations_are_scipys():
     (trend,) = trends(records())
     found = trend.correlations()

@@ -33,7 +33,8 @@ from metrics.threat import parse as threat
 from trainers.base import Images
 from trainers.recipe import Recipe
 
-PUBLISHED = runpy.run_path(str(Path(__file__).parent / "peers" / "checkpoints.py"))["CHECKPOINTS"]
+PEERS = runpy.run_path(str(Path(__file__).parent / "peers" / "checkpoints.py"))
+PUBLISHED = PEERS["CHECKPOINTS"]
 LINF = threat("Linf 0.1")
 
 
@@ -215,6 +216,13 @@ def test_a_published_network_passes(shared_data, real, file) -> None:
     ((model, data),) = published(shared_data, file, real)
     # the two deep ones take as long as all others together
     assert wrong(model, data, 100 if "akamaster" in file else 250) == []
+
+
+def test_the_table_of_published_networks_says_what_its_rows_show() -> None:
+    said = PEERS["_reading"]([1.3, -0.1, 0.2], [-0.5, -0.2, 0.0])
+    assert "lower a figure by up to 1.8 points" in said
+    assert "(1 start each) ours leaves up to 1.3 points more" in said
+    assert "3 starts beside the stated 1 only, where it leaves at most 0.0 points more" in said
 
 
 @pytest.mark.parametrize("file", ["resnet2b.pth", "cifar_torchvision.pt"])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,11 @@ from torch import nn
 
 from benchmark import suite as suites
 from benchmark.measuring.place import Place
+from benchmark.models.base import ModelError
 from benchmark.plan import Plan, plan
 from benchmark.report.names import row_names
-from benchmark.running.run import run
+from benchmark.running.run import Result, run
+from benchmark.storage import manifest
 
 ROOT = Path(suites.__file__).parent.parent
 OWN = "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear({n}, 10))\n"
@@ -65,6 +68,94 @@ def test_models_of_others_and_ours_stand_on_the_same_images(tmp_path):
     assert names[:2] == ["own.py:build (pretrained)", "w.pt@mlp (pretrained)"]
     table = (tmp_path / "run/records.csv").read_text()
     assert "PGD-40" in table
+
+
+def outcome(made: Plan, folder: Path) -> Result:
+    begin = lambda jobs: lambda outcome: None  # noqa: E731
+    return run(made, Place(folder, None, "cpu"), 1, begin=begin, words="bench run --suite zoo")
+
+
+def linear(path: Path) -> str:
+    """The specification of a model for the digits."""
+    net = nn.Linear(64, 10)
+    torch.save({"1.weight": net.weight, "1.bias": net.bias}, path)
+    return f"file:{path}@mlp?depth=0"
+
+
+def test_a_bad_file_fails_alone_and_the_good_ones_are_measured(tmp_path):
+    good, bad = linear(tmp_path / "good.pt"), linear(tmp_path / "bad.pt")
+    whole = (tmp_path / "bad.pt").read_bytes()
+    (tmp_path / "bad.pt").write_bytes(whole[:400])
+    made = small("digits", bad, good, metrics=["clean_accuracy"], limit=20)
+    result = outcome(made, tmp_path / "run")
+    assert result.status(strict=False) == 1
+    assert all("bad.pt: is truncated or damaged" in reason for _, reason in result.failed)
+    records = pd.read_parquet(tmp_path / "run/records.parquet")
+    clean = records[records.metric == "clean_accuracy"].set_index("model")
+    assert "is truncated or damaged" in clean.loc[bad, "note"]
+    assert pd.isna(clean.loc[bad, "value"])
+    assert clean.drop(bad).value.notna().all()
+    assert good in clean.index
+    assert set(manifest.read(tmp_path / "run")["weights"]) == {good}
+
+    (tmp_path / "bad.pt").write_bytes(whole)
+    again = outcome(made, tmp_path / "run")
+    assert (again.status(strict=False), again.computed) == (
+        0,
+        2,
+    )  # looked at and measured, it alone
+    assert pd.read_parquet(tmp_path / "run/records.parquet").value.notna().all()
+
+
+def test_where_no_file_can_be_loaded_nothing_is_trained_or_written(tmp_path):
+    bad = linear(tmp_path / "bad.pt")
+    (tmp_path / "bad.pt").write_bytes(b"")
+    made = small("digits", bad, metrics=["clean_accuracy"], limit=20)
+    with pytest.raises(ModelError, match="the file is empty") as caught:
+        outcome(made, tmp_path / "run")
+    assert caught.value.status == 2
+    assert not (tmp_path / "run").exists()
+
+
+BLIND = """
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+
+class Blind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        data = load_digits()
+        x, y = torch.tensor(data.data / 16).float(), torch.tensor(data.target)
+        centres = torch.stack([x[y == k].mean(0) for k in range(10)])
+        self.net = nn.Linear(64, 10)
+        self.net.weight.data, self.net.bias.data = 2 * centres, -centres.square().sum(1)
+
+    def forward(self, x):
+        return self.net(x.flatten(1).detach())
+
+
+def build():
+    return Blind()
+"""
+
+
+def test_strict_counts_the_masking_verdict(tmp_path):
+    (tmp_path / "blind.py").write_text(BLIND)
+    made = small("digits", f"python:{tmp_path}/blind.py:build", metrics=["masking"], limit=40)
+    suite = made.suite.model_copy(update={"gallery": suites.Gallery(images=0), "trainer": []})
+    result = outcome(plan(suite), tmp_path / "run")
+    told = [line for level, line in result.masked if level == "FAIL"]
+    assert any(
+        "blind.py:build, seed 0, Linf 0.1: zero-gradient: 100.0% of 40 images" in line
+        for line in told
+    )
+    passed_before = replace(result, unfit=())  # preflight sees this one as well
+    assert passed_before.status(strict=True) == 3
+    assert passed_before.status(strict=False) == 0
+    warned = replace(passed_before, masked=(("WARN", "too few"),))
+    assert warned.status(strict=True) == 0
 
 
 def test_a_real_checkpoint_beside_models_trained_here(shared_data, tmp_path):

@@ -73,11 +73,8 @@ def adv_gsct(
     Pitfalls: never publish PGD-only figures of saliency-trained models; run AutoAttack.
     Paper: Adv-GSCT, IEEE Transactions on Dependable and Secure Computing 2024
     """
-    if offend == "step" and (kappa, soft, fill) != (0.3, None, "zero"):
-        raise ValueError(
-            f"with offend = 'step' nothing is masked, so kappa = {kappa}, soft = {soft} and fill = {fill!r} change "
-            "nothing: take offend = 'mask+step'"
-        )
+    if offend == "step":
+        _check_unmasked(kappa, soft, fill)
 
     def maps(images: Tensor, create_graph: bool) -> Tensor:
         return attacks.input_gradient(
@@ -101,6 +98,14 @@ def adv_gsct(
         loss = loss + anchor * own.square().flatten(1).sum(1).mean()
     risen = min(1.0, step.progress / ramp) if ramp else 1.0
     return loss + risen * consensus_weight * disagreement
+
+
+def _check_unmasked(kappa: float, soft: float | None, fill: Fill) -> None:
+    if (kappa, soft, fill) != (0.3, None, "zero"):
+        raise ValueError(
+            f"with offend = 'step' nothing is masked, so kappa = {kappa}, soft = {soft} and fill = {fill!r} change "
+            "nothing: take offend = 'mask+step'"
+        )
 
 
 def _removed(importance: Tensor, kappa: float, soft: float | None, step: Step) -> Tensor:

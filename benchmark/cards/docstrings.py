@@ -13,7 +13,7 @@ from typing import Literal
 from benchmark.errors import BenchError
 
 SECTIONS = (
-    "Label", "Threat", "Reconstruction", "Formula", "Measures", "Args", "Cost", "Pitfalls", "Paper",
+    "Label", "Threat", "Reconstruction", "Formula", "Measures", "Map", "Chance", "Args", "Cost", "Pitfalls", "Paper",
 )  # fmt: skip
 
 _EXAMPLE = "'Measures:' and under it, indented, 'good (higher, 0..1): What it means.'"

@@ -41,7 +41,7 @@ def run(
     device: Device = "auto",
     workers: Workers = None, executor: Executor = "processes", address: Address = None,
     folder: Out = None, store: Results = None, data: Data = None, refresh: Refresh = None, quiet: Quiet = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a preflight check fails.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if preflight or masking says FAIL.")] = False,
 ) -> None:  # fmt: skip
     """Train, measure and report. The same command again continues, or finds that all is done."""
     from benchmark.running.interrupts import stoppable
@@ -89,12 +89,15 @@ def _carried_out(
             again=refresh, tell=journal.say,
         )  # fmt: skip
     report(place.folder, quiet=journal.quiet)
-    for title, reason in result.failed:
-        journal.warn("failed", f"{title}: {reason}")
+    if not journal.quiet:  # each was shown when it failed, and nothing since
+        for title, reason in result.failed:
+            journal.warn("failed", f"{title}: {reason}")
     for line in result.damaged:
         journal.warn("damaged", line)
     for level, line in result.unfit:
         journal.warn(f"preflight {level}", line, {"WARN": "yellow", "FAIL": "red"}[level])
+    for level, line in result.masked:
+        journal.warn(f"masking {level}", line, {"WARN": "yellow", "FAIL": "red"}[level])
     if result.dropped:
         journal.say(
             f"{result.dropped} cells of earlier commands (other images, recipe or code) left the tables; "

@@ -69,4 +69,6 @@ def _lines(found: Status) -> Iterator[Text]:
     if found.run:
         yield Text(f"{left}; {found.run}")
     elif found.cells["waiting"] or found.cells["failed"]:
-        yield Text(f"no run is in progress; {left}; continue with: {found.command}")
+        yield Text(f"no run is in progress; {left}; continue with: {found.commands[0]}")
+        for command in found.commands[1:]:
+            yield Text(f"and with: {command}")

@@ -26,10 +26,16 @@ Name = Literal["processes", "ray"]
 def execute(jobs: Sequence[Job], workers: int, device: str = "cpu") -> Iterator[Outcome]:
     """The outcomes of the jobs, as they end; a failed job stops only those that need it.
 
-    One worker is this process itself. Several are processes, each with a GPU of its own while there are enough.
+    One worker is this process itself, several are processes.
     """
-    if workers == 1:
-        return here.execute(jobs)
+    return here.execute(jobs) if workers == 1 else in_processes(jobs, workers, device)
+
+
+def in_processes(jobs: Sequence[Job], workers: int, device: str) -> Iterator[Outcome]:
+    """The outcomes of the jobs, by worker processes, each with a GPU of its own while there are enough.
+
+    One worker is a process too: a job that kills it does not end the run.
+    """
     return scheduled(jobs, lambda: processes.Processes(workers, processes.gpus(device)))
 
 
@@ -41,7 +47,7 @@ def chosen(
     ClusterError if there is no Ray, or no cluster at this address.
     """
     if name == "processes":
-        return execute, workers or processes.usual(device)
+        return in_processes, workers or processes.usual(device)
     from benchmark.executors.cluster import connected
     from benchmark.executors.cluster import execute as on_nodes
 

@@ -8,24 +8,34 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import BenchError
-from benchmark.executors.jobs import Failure, Job, Outcome, attempt, failure, prepare
+from benchmark.executors.jobs import Failure, Job, Outcome, attempt, failure
 from benchmark.executors.schedule import Ticket, scheduled
 
 _SECONDS = 2.0
 """How often it is looked whether nodes have come or gone."""
+_LOOKS = 300
+"""How often in turn there may be no node at all."""
 
 
 class ClusterError(BenchError):
     """There is no Ray, or not the cluster that was asked for."""
+
+
+class ClusterGone(ClusterError):
+    """All nodes have left a run, and none has come."""
+
+    status = 1
 
 
 def connected(address: str | None, device: str) -> int:
@@ -38,7 +48,8 @@ def connected(address: str | None, device: str) -> int:
         raise ClusterError(f"--device {device}: Ray assigns the GPUs; valid are auto, cpu, cuda")
     if not ray.is_initialized():
         try:
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+            with _sigterm_kept():
+                ray.init(address=address, logging_level="ERROR", log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise ClusterError(f"no Ray cluster at {address}: {reason}") from None
@@ -60,6 +71,17 @@ def execute(
             yield from scheduled(jobs, lambda: _Nodes(device, limit))
         finally:
             _ray().shutdown()
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray sets a handler that ends the process at once; ours stops the run in order."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Ray sets none
+            signal.signal(signal.SIGTERM, before)
 
 
 def _ray() -> Any:
@@ -93,6 +115,7 @@ class _Nodes:
         own = {name: value for name, value in os.environ.items() if name.startswith("BENCH_")}
         self._surroundings = (str(Path.cwd()), own)
         self._running: dict[Any, Ticket] = {}
+        self._alone = 0
 
     def room(self) -> int:
         """Cores or GPUs without a job."""
@@ -106,10 +129,24 @@ class _Nodes:
     def ended(self) -> list[tuple[Ticket, Outcome | None]]:
         """What has ended, after a while."""
         if not self._running:  # all nodes are gone: others may come
-            time.sleep(_SECONDS)
+            self._await_nodes()
             return []
+        self._alone = 0
         ready, _ = self._ray.wait(list(self._running), timeout=_SECONDS)
         return [self._end(reference) for reference in ready]
+
+    def _await_nodes(self) -> None:
+        lacks = f"no node of the Ray cluster has a {_resource(self._device)}"
+        minutes = _LOOKS * _SECONDS / 60
+        if not self._alone:
+            print(f"{lacks} any more; waits {minutes:.0f} min for one", file=sys.stderr)
+        self._alone += 1
+        if self._alone > _LOOKS:
+            raise ClusterGone(
+                f"{lacks} since {minutes:.0f} min. What is finished is kept: when there are nodes, continue with the "
+                "same command"
+            )
+        time.sleep(_SECONDS)
 
     def _end(self, reference: Any) -> tuple[Ticket, Outcome | None]:
         ticket = self._running.pop(reference)
@@ -140,6 +177,5 @@ def _work(content: bytes, folder: str, variables: dict[str, str]) -> tuple[Failu
             "nodes of a Ray cluster need a file system in common"
         ) from None
     os.environ.update(variables)
-    prepare()
     outcome = attempt(pickle.loads(content))
     return outcome.error, outcome.seconds

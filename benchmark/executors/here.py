@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmark.executors.jobs import Failure, Job, Outcome, attempt, blocked, prepare
+from benchmark.executors.jobs import Failure, Job, Outcome, attempt, blocked
 
 
 def execute(jobs: Sequence[Job]) -> Iterator[Outcome]:
     """The outcomes of the jobs, in order."""
-    prepare()
     failed: dict[str, Failure] = {}
     for job in jobs:
         outcome = blocked(job, failed) or attempt(job, own_interrupt=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmark.errors import IntegrityError, Unwritable
@@ -39,6 +41,8 @@ class Failure:
     trace: str = ""
     unwritable: bool = False
     """Results cannot be written any more: no other job could keep its own."""
+    spoilt: bool = False
+    """Its process cannot do another job: a GPU that has met an error fails whatever comes next."""
 
     def __str__(self) -> str:
         return self.reason
@@ -68,7 +72,7 @@ def attempt(job: Job, *, own_interrupt: bool = False) -> Outcome:
     error = None
     try:
         _clean_slate(job)
-        with redirect_stdout(sys.stderr):  # stdout is for results
+        with _back_again(), redirect_stdout(sys.stderr):  # stdout is for results
             job.call(*job.arguments)
     except KeyboardInterrupt as interrupt:
         if own_interrupt:
@@ -85,11 +89,23 @@ def _clean_slate(job: Job) -> None:
     import torch
 
     seed = zlib.crc32(job.name.encode())
+    prepare()
+    torch.set_default_device(None)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
+
+
+@contextmanager
+def _back_again() -> Iterator[None]:
+    """Whatever becomes the working directory within the block, afterwards it is the one before."""
+    before = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def failure(error: BaseException) -> Failure:
@@ -101,7 +117,10 @@ def failure(error: BaseException) -> Failure:
         text, trace = "(its message cannot be shown)", ""
     ours = type(error).__module__.partition(".")[0] in ("benchmark", "trainers", "metrics")
     reason = text if ours and text else f"{type(error).__name__}: {text}"
-    return Failure(reason, isinstance(error, IntegrityError), trace, isinstance(error, Unwritable))
+    return Failure(
+        reason, isinstance(error, IntegrityError), trace, isinstance(error, Unwritable),
+        spoilt="CUDA error" in text,
+    )  # fmt: skip
 
 
 def blocked(job: Job, failed: Mapping[str, Failure]) -> Outcome | None:

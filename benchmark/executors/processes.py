@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -13,18 +14,27 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
-from benchmark.executors.jobs import Failure, Outcome, attempt, failure, prepare
+from benchmark.executors.jobs import Failure, Outcome, attempt, failure
 from benchmark.executors.schedule import Ticket
 
 _SPAWN = multiprocessing.get_context("spawn")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""How much processor time a container may have: microseconds, or "max", of so many."""
 
 
 def usual(device: str) -> int:
     """How many workers there are unless somebody says another number: one per core, or per GPU."""
     if device != "cpu":
         return max(1, len(gpus(device)))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    mine = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if mine else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text(encoding="utf-8").split()
+        return min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # nobody has set a bound
+        return cores
 
 
 def gpus(device: str) -> tuple[str, ...]:
@@ -73,9 +83,9 @@ class Processes:
         ticket, outcome = worker.ticket, None
         assert ticket is not None
         worker.ticket = None
-        try:
+        with suppress(EOFError, OSError):
             outcome = Outcome(ticket.job, *worker.line.recv())
-        except (EOFError, OSError):
+        if outcome is None or (outcome.error and outcome.error.spoilt):
             _stop([worker])
             self._workers[self._workers.index(worker)] = _started(worker.gpu)
         return ticket, outcome
@@ -100,7 +110,6 @@ def _work(line: Connection, gpu: str | None) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    prepare()
     with suppress(EOFError):
         while True:
             line.send(_done(line.recv_bytes()))

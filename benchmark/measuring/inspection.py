@@ -42,7 +42,7 @@ def inspect(place: Place, training: Training, model_key: str, key: str, gallery:
     shown = test[_spread(test.y, gallery.images)]
     tensors = {"images": shown.x, "labels": shown.y}
     broken = {name for name, finding in verdict.items() if finding.level == "FAIL"}
-    if gallery.images and broken.isdisjoint(("finite", "classes")):
+    if gallery.images and broken.isdisjoint(("finite", "classes", "gradient")):
         tensors["predicted"] = predict(subject, shown.x)
         draws = Draws(training.seed, shown.ids)
         for name in gallery.attributions:

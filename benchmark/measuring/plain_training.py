@@ -66,21 +66,31 @@ def several(
     """
     if _needs_more(recipe):
         raise CannotBatch(f"ema = {recipe.ema}, budget = {recipe.budget!r}")
+    # all of them before any model is touched: the second half may be no program where the first was one
+    for model, weights in zip(models, _weights(models, sets, recipe, seeds), strict=True):
+        model.load_state_dict(weights)
+        model.eval()
+
+
+def _weights(
+    models: Sequence[nn.Module], sets: Sequence[Images], recipe: Recipe, seeds: Sequence[int]
+) -> list[dict[str, Tensor]]:
+    """The trained weights and buffers of each, by as few programs as memory allows."""
+    half = len(models) // 2
     try:
-        weights = _trained(models, sets, recipe, seeds)
+        stacked = _trained(models, sets, recipe, seeds)
+        return [{k: values[i] for k, values in stacked.items()} for i in range(len(models))]
     except torch.OutOfMemoryError:
-        half = len(models) // 2
         if not half:
             raise CannotBatch("too little memory for one") from None
-        _log.warning("out of memory: %d models are trained in two halves", len(models))
-        for some in (slice(half), slice(half, None)):
-            several(models[some], sets[some], recipe=recipe, seeds=seeds[some])
-        return
     except RuntimeError as error:
         raise CannotBatch(str(error)) from error
-    for number, model in enumerate(models):
-        model.load_state_dict({name: values[number] for name, values in weights.items()})
-        model.eval()
+    # not in the handler: the error's frames hold the tensors that did not fit
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    _log.warning("out of memory: %d models are trained in two halves", len(models))
+    parts = (slice(half), slice(half, None))
+    return [w for p in parts for w in _weights(models[p], sets[p], recipe, seeds[p])]
 
 
 def _needs_more(recipe: Recipe) -> bool:

@@ -126,7 +126,10 @@ def train_to_file(
     snapshots = FileSnapshots(Path(f"{file}.unfinished"), key, device)
     try:
         trained = fit(data, training, device, on_epoch, snapshots)
-    except (Diverged, ValueError) as error:  # a method raises ValueError for settings that it cannot train with
+    except (
+        Diverged,
+        ValueError,
+    ) as error:  # a method raises ValueError for settings that it cannot train with
         raise TrainingFailed(f"{training.label}: {error}") from None
     net = {
         name.removeprefix("net."): value.cpu().contiguous()

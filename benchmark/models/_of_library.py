@@ -106,7 +106,6 @@ def _by_url(url: str) -> Path:
 def timm_model(name: str, state: Mapping[str, Tensor], shape: Shape) -> nn.Module:
     """A network of timm, filled by timm, which renames the parameters of older versions."""
     timm = vision.timm()
-    _state.check_finite(state)
     # without a first convolution it could find, timm does not make weights for coloured images fit grey ones
     overlay = {"state_dict": dict(state), "num_classes": shape.classes, "first_conv": None}
     try:
@@ -119,6 +118,8 @@ def timm_model(name: str, state: Mapping[str, Tensor], shape: Shape) -> nn.Modul
         raise ModelError(
             f"is not a {name} for {shape.classes} classes ({_downloads.reason(error)})"
         ) from None
+    # not before timm has compared the shapes: a small file may hold a view of one number as large as memory
+    _state.check_finite(model.state_dict())
     return model
 
 

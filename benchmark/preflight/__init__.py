@@ -1,8 +1,8 @@
 """Is this model what the measures take it for? Checked before anything is concluded from it.
 
-A failed check does not stop a run (unless with `--strict`): it is a row of the records, with the remedy. Every check
-measures what the model does; none asks what it is called. The model, its statistics and torch's global generator stay
-as they are.
+A failed check does not stop a run (it counts under `--strict`): it is a row of the records, with the remedy. Every
+check measures what the model does; none asks what it is called. The model, its statistics and torch's global generator
+stay as they are.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.gradient_masking import Finding
+from benchmark.preflight._operators import Operators
 from benchmark.preflight._subject import Subject, found, near
 from metrics import attacks
 from metrics.randomness import Draws
@@ -51,36 +52,29 @@ def agreement(subject: Subject) -> Finding:
 
 
 def single_pass(subject: Subject) -> Finding:
-    """Watched while it runs: autograd unpacks saved tensors only in a backward pass, layers tell when they are used."""
-    runs: dict[nn.Module, int] = {}
+    """Watched while it runs: autograd unpacks saved tensors only in a backward pass, and where the whole network is run
+    again and again, so is its last layer (that of a recurrent network is run once, its cell often)."""
     unpacked: list[Tensor] = []
-
-    def count(module: nn.Module, _: object) -> None:
-        runs[module] = runs.get(module, 0) + 1
 
     def unpack(tensor: Tensor) -> Tensor:
         unpacked.append(tensor)
         return tensor
 
-    layers = [
-        m for m in subject.model.modules() if next(m.parameters(recurse=False), None) is not None
-    ]
-    hooks = [layer.register_forward_pre_hook(count) for layer in layers]
     try:
         with (
             attacks.frozen(subject.model),
             torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack),
+            Operators() as seen,
         ):
             subject.model(subject.few[0].clone())
     except RuntimeError:  # torch.func's gradients refuse to be watched
         return found("inner-loop")
-    finally:
-        for hook in hooks:
-            hook.remove()
     if unpacked:
         return found("inner-loop")
-    return found("many-passes", wrong=max(runs.values(), default=0) >= 3)
+    return found(
+        "many-passes", wrong=seen.weights.count(seen.weights[-1]) >= 3 if seen.weights else False
+    )
 
 
 def consistent(subject: Subject) -> Finding:

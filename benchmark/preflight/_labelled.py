@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from benchmark.gradient_masking import Finding, outnumbers
-from benchmark.preflight._subject import PASSED, Subject, found
+from benchmark.preflight._subject import PASSED, Subject, above_chance, found
 
 
 class Variant(NamedTuple):
@@ -40,8 +40,7 @@ def pixel_range(subject: Subject) -> Finding:
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True).clamp_min(1e-3)
     right, usual = _seen(subject, x)
     others = [(code, *_seen(subject, change(x, mean, std))) for code, change in VARIANTS]
-    # a model that knows nothing may gain by always giving the same class
-    chance = 1 / subject.classes + 0.1
+    chance = above_chance(subject.classes)
     better = [
         (expected, int(there.sum()), code)
         for code, there, expected in others
@@ -92,7 +91,7 @@ def label_order(subject: Subject) -> Finding:
     """A permutation of the classes, found on one half of the images, is clearly better than none on the other half."""
     predicted = subject.logits(subject.x).argmax(1)
     half = torch.arange(len(predicted), device=predicted.device) % 2 == 0
-    gained = lost = 0
+    gained = lost = right = 0
     for fit, test in ((half, ~half), (~half, half)):
         table = torch.zeros(subject.classes, subject.classes)
         table.index_put_(
@@ -103,6 +102,9 @@ def label_order(subject: Subject) -> Finding:
             (table + torch.eye(subject.classes) / 2).numpy(), maximize=True
         )[1]
         mapped = torch.from_numpy(columns).to(predicted.device)[predicted[test]]
-        gained += int(((mapped == subject.y[test]) & (predicted[test] != subject.y[test])).sum())
-        lost += int(((mapped != subject.y[test]) & (predicted[test] == subject.y[test])).sum())
-    return found("permuted-labels", wrong=outnumbers(gained, lost))
+        there, here = mapped == subject.y[test], predicted[test] == subject.y[test]
+        gained += int((there & ~here).sum())
+        lost += int((here & ~there).sum())
+        right += int(there.sum())
+    enough = right > above_chance(subject.classes) * len(predicted)
+    return found("permuted-labels", wrong=enough and outnumbers(gained, lost))

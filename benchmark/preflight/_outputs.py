@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.gradient_masking import Finding
+from benchmark.preflight._operators import Operators
 from benchmark.preflight._subject import PASSED, Subject, found, near
 from metrics import attacks
 
@@ -44,8 +47,9 @@ def mode(subject: Subject) -> Finding:
 
 
 def deterministic(subject: Subject) -> Finding:
-    one, other = (subject.logits(subject.few[0]) for _ in range(2))
-    return found("random", wrong=not near(one, other, 1e-5))
+    """Noise may come now and then only."""
+    one, *others = (subject.logits(subject.few[0]) for _ in range(5))
+    return found("random", wrong=not all(near(other, one, 1e-5) for other in others))
 
 
 def independent(subject: Subject) -> Finding:
@@ -58,21 +62,37 @@ def independent(subject: Subject) -> Finding:
 
 
 def precision(subject: Subject) -> Finding:
-    """Also where 16 bits were made float32 again: such logits survive the way there and back."""
-    logits = subject.logits(subject.few[0])
+    """Also where 16 bits were made float32 again: at the end (such logits survive the way there and back) or before."""
+    with Operators() as seen:
+        logits = subject.logits(subject.few[0])
     halves = (torch.float16, torch.bfloat16)
     stored = any(p.dtype in halves for p in subject.model.parameters())
     rounded = any(torch.equal(logits.to(half).to(logits.dtype), logits) for half in halves)
-    return found("half-precision", wrong=stored or rounded)
+    computed = any(weight.dtype in halves for weight in seen.weights)
+    return found("half-precision", wrong=stored or rounded or computed)
 
 
 def raw_logits(subject: Subject) -> Finding:
-    """Probabilities have a constant sum (whatever they are multiplied with), the logarithms' exponentials sum to 1."""
+    """Probabilities have a constant sum (whatever they are multiplied with, or less a number), the powers of their
+    logarithms sum to 1."""
     out = subject.logits(subject.few[0]).float()
-    if bool((out >= 0).all()):
-        total = out.sum(1)
-        return found("probabilities", wrong=len(out) > 1 and near(total, total[:1], 1e-3))
-    return found("log-probabilities", wrong=bool((out.logsumexp(1).abs() < 1e-3).all()))
+    if bool((out >= 0).all()) and len(out) > 1 and near(out.sum(1), out[:1].sum(1), 1e-3):
+        return found("probabilities")
+    if len(out) > 1 and _moved_probabilities(out):
+        return found("probabilities")
+    if any(bool(((out * base).logsumexp(1).abs() < 1e-3).all()) for base in _BASES):
+        return found("log-probabilities")
+    return found("bounded", wrong=bool(((out >= 0) & (out <= 1)).all()))
+
+
+_BASES = (1.0, math.log(2), math.log(10))
+
+
+def _moved_probabilities(out: Tensor) -> bool:
+    """Whether a constant added to all outputs makes them probabilities."""
+    total = out.sum(1, keepdim=True)
+    constant = bool(((total - total[:1]).abs() <= 1e-3 * (out.max() - out.min())).all())
+    return constant and bool((out + (1 - total) / out.shape[1] >= -1e-6).all())
 
 
 def batch_norm(subject: Subject) -> Finding:

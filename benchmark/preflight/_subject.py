@@ -34,6 +34,7 @@ REMEDIES: dict[str, tuple[Level, str]] = {
         "FAIL",
         "outputs are probabilities, whose gradients vanish: leave the softmax out, attacks need logits",
     ),
+    "bounded": ("WARN", "all outputs lie in [0, 1], as those of a sigmoid do: leave it out, attacks need logits"),
     "log-probabilities": ("WARN", "outputs are log-probabilities: leave the log-softmax out"),
     "detached": ("FAIL", "no gradient reaches the image (detach, no_grad, numpy): gradient attacks say nothing"),
     "zero-gradient": ("FAIL", "more than half of the input gradients are zero: gradient attacks say nothing here"),
@@ -50,7 +51,10 @@ REMEDIES: dict[str, tuple[Level, str]] = {
         "FAIL",
         "the forward pass runs backward passes of its own: attack through them, plain attacks overrate such a model",
     ),
-    "many-passes": ("WARN", "layers run 3 times or more in a forward pass: a loop in it may hide its gradients"),
+    "many-passes": (
+        "WARN",
+        "the network runs 3 times or more in a forward pass: a loop in it may hide its gradients",
+    ),
     "clean-differs": (
         "FAIL",
         "the logits differ when gradients are asked for, or after an attack of radius 0: the attack and the verdict "
@@ -92,6 +96,11 @@ class Subject:
         """Gradients of a loss at these images."""
         with attacks.frozen(self.model):
             return attacks.input_gradient(lambda images: loss(self.model(images), y), x)
+
+
+def above_chance(classes: int) -> float:
+    """Accuracy that no untrained network comes to, in whatever order of the classes or scale of the pixels."""
+    return 1 / classes + 0.3
 
 
 def found(code: str, *, wrong: bool = True) -> Finding:

@@ -12,7 +12,7 @@ from benchmark.report.cells import Cell, Column
 from benchmark.statistics.paired import differences, holm
 
 INTERVAL = "interval"
-_LEVEL = 0.05
+LEVEL = 0.05
 
 Scores = NDArray[np.float64] | None
 """Of one row: (seeds, refits, n), None where the scores of single images are not kept."""
@@ -61,5 +61,5 @@ def _holds(cell: Cell, best: Cell) -> bool:
     if cell is best or (cell.shown == best.shown and not np.isnan(cell.mean)):
         return True
     if np.isfinite(cell.p):
-        return cell.p >= _LEVEL
+        return cell.p >= LEVEL
     return cell.low <= best.mean <= cell.high

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -13,6 +13,11 @@ from benchmark.report.pooling import limits
 from benchmark.statistics.intervals import ENOUGH_SEEDS
 from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS
 
+_CONTROLS = {
+    "random": "maps of noise (0 where a score is relative to them)",
+    "edge": "Sobel's edges of the image, which know no model",
+    "blurred": "each model's own maps behind a Gaussian, which know no more than they do (least to most)",
+}
 _TESTS = {
     MCNEMAR: "exact McNemar tests of 0/1 scores",
     FLIPPED: "permutation tests by sign flips, seeds averaged",
@@ -26,8 +31,12 @@ def caption(
     cells: Sequence[Cell],
     data: str = "",
     refits: bool = False,
+    controls: Collection[str] = (),
 ) -> str:
-    """Sentences that fit these cells; `data` says which images were used, `refits` whether a measure has several."""
+    """Sentences that fit these cells.
+
+    `data` says which images were used, `refits` whether a measure has several, `controls` which stand below.
+    """
     known = [c for c in cells if c.seeds]
     used = f"Data: {data}." if data else ""
     if not known:
@@ -51,6 +60,7 @@ def caption(
         else "",
         "Arrows point to the better direction." if any(column.arrow for column in columns) else "",
         _bold(cells) if any(c.best for c in cells) else "",
+        _controls(controls),
     ]
     return " ".join(part for part in parts if part)
 
@@ -69,6 +79,14 @@ def _bold(cells: Sequence[Cell]) -> str:
         + " Without scores of single images: all whose interval holds the best's mean."
         * (INTERVAL in ways)
     )
+
+
+def _controls(names: Collection[str]) -> str:
+    """What the rows of controls are."""
+    if not names:
+        return ""
+    said = "; ".join(f"{name}, {_CONTROLS[name]}" for name in names)
+    return f"Controls, scored by the same measures: {said}."
 
 
 def _interval(seeds: Sequence[int]) -> str:

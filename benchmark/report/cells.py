@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+NO_MORE = "‡"
+"""The sign of a score that is not significantly better than a control's."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -46,6 +49,23 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What a control of the same measure scored on the same model."""
+
+    control: str
+    """A name of benchmark/report/controls.py."""
+    mean: float
+    low: float
+    high: float
+    p: float
+    """Of the difference from the model's own score, after Holm's correction; NaN where there is no test of it."""
+    compared: str
+    """How the two were compared: the test, or "interval"."""
+    beaten: bool
+    """Whether the model's own score is significantly better."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """A mean over seeds with its 95% interval, in the records' own unit, and its text."""
 
@@ -69,9 +89,23 @@ class Cell:
     """Why there is no value, or not of all seeds."""
     mark: str = ""
     """The letter of the footnote with the reason."""
+    beside: tuple[Beside, ...] = ()
+    """The controls of the same measure."""
+
+    @property
+    def unbeaten(self) -> tuple[str, ...]:
+        """The controls that the score is not significantly better than."""
+        return tuple(each.control for each in self.beside if not each.beaten)
+
+    @property
+    def signs(self) -> str:
+        """The signs of its footnotes."""
+        return NO_MORE * bool(self.unbeaten) + self.mark
 
 
 ABSENT = Cell(np.nan, np.nan, np.nan, 0, 0, reason="not part of this run")
+EMPTY = Cell(np.nan, np.nan, np.nan, 0, 0, shown="")
+"""Where nothing is expected."""
 
 
 def cell(row: Mapping[Any, Any], column: Column) -> Cell:

@@ -2,30 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmark.report.pooling import held
-from benchmark.report.style import Look
+from benchmark.report.style import Look, legend_below, looks
 
 _BANDS = 3
 """Curves up to which intervals are bands; more would merge into one mass, so they are bars, side by side."""
+
+MANY = 12
+"""Curves up to which each has its look and its name."""
+_ENDS = 4
+"""Of more curves, so many of the highest and of the lowest have."""
+REST: Mapping[str, Any] = {"color": "#c8c8c8", "lw": 0.7, "zorder": 2}
+"""How the others are drawn."""
 
 _SPREAD = 0.24
 """The part of the distance between two abscissae over which the bars of one abscissa are spread."""
 
 
-def key(lines: pd.DataFrame) -> str:
+def told(heights: pd.Series, look: Mapping[str, Look]) -> dict[str, Look]:
+    """The looks of the curves that are told apart: all of up to 12, otherwise the highest and the lowest few.
+
+    `heights` has a value for every curve, by row; the others are drawn thin and grey.
+    """
+    if len(heights) <= MANY:
+        return {str(row): look[str(row)] for row in heights.index}
+    order = heights.sort_values(kind="stable").index
+    ends = {*order[:_ENDS], *order[-_ENDS:]}
+    # looks of their own: among the first few no two share a colour or a marker
+    return looks(str(row) for row in heights.index if row in ends)
+
+
+def legend(
+    figure: Figure,
+    shown: Mapping[str, Look],
+    count: int,
+    title: str = "",
+    more: Mapping[str, Line2D] | None = None,
+) -> None:
+    """The names of the `shown` of so many curves, what the grey ones are, and what else there is."""
+    handles = [
+        Line2D([], [], color=o.color, marker=o.marker, ls=o.line, ms=3.2) for o in shown.values()
+    ]
+    labels = [one.name for one in shown.values()]
+    rest = count - len(shown)
+    if rest:
+        handles.append(Line2D([], [], **REST))
+        labels.append(f"{rest} others")
+        title = f"named: the {_ENDS} highest and the {_ENDS} lowest in the mean\n{title}".rstrip()
+    legend_below(figure, [*handles, *(more or {}).values()], [*labels, *(more or {})], title)
+
+
+def key(lines: pd.DataFrame, shown: Mapping[str, Look]) -> str:
     """What the intervals of these curves are."""
-    rows = lines["row"].nunique()
+    rows = len(shown)
     shape = "bands" if rows <= _BANDS else "bars, side by side for each abscissa"
     return f"{shape}: 95% intervals {held(lines['seeds'])}"
 
 
-def draw_curves(axis: Axes, lines: pd.DataFrame, at: str, look: dict[str, Look]) -> None:
-    """One curve a row of the table: pooled points over the column `at`."""
-    rows = list(lines.groupby("row", sort=False))
+def draw_curves(axis: Axes, lines: pd.DataFrame, at: str, look: Mapping[str, Look]) -> None:
+    """One curve a row of the table: points over the column `at`, grey and without intervals if it has no look."""
+    every = list(lines.groupby("row", sort=False))
+    for _, line in (each for each in every if each[0] not in look):
+        ordered = line.sort_values(at)
+        axis.plot(ordered[at], ordered["value"], **REST)
+    rows = [each for each in every if each[0] in look]
     gaps = np.diff(np.unique(lines[at].to_numpy(float)))
     step = _SPREAD * float(gaps.min(initial=np.inf)) / len(rows) if len(gaps) else 0.0
     for i, (name, line) in enumerate(rows):

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmark.gradient_masking import LEVELS, Level, Share, verdict, worst
+from benchmark.gradient_masking import LEVELS, Level, Share, exceeded, verdict, worst
 from benchmark.report.grid import Grid
-from benchmark.report.names import norm_sign, row_names
+from benchmark.report.names import norm_sign
 from benchmark.report.read import Run
+from benchmark.report.series import marked_names
+from benchmark.report.table import DAGGER
 
 _LEVEL_OF: dict[float, Level] = {1.0: "PASS", 0.5: "WARN", 0.0: "FAIL"}
 _STRONG = {"WARN": "yellow", "FAIL": "bold red"}
@@ -54,7 +56,7 @@ def lines(records: pd.DataFrame) -> list[Line]:
     masked = records[(records["metric"] == "masking") & records["at"].isna()]
     for _, cell in masked.groupby([*_MODEL, "seed", "threat", "params"], sort=False):
         found += _masking(cell)
-    return [*found, *_overrated(records)]
+    return [*found, *_overrated(records), *_by_square(records)]
 
 
 def health(records: pd.DataFrame) -> list[Health]:
@@ -62,7 +64,7 @@ def health(records: pd.DataFrame) -> list[Health]:
     found = lines(records)
     return [
         _row(name, [line for line in found if (line.model, line.trainer) == key])
-        for key, name in row_names(records).items()
+        for key, name in marked_names(records).items()
         if found
     ]
 
@@ -76,7 +78,7 @@ def grids(run: Run) -> list[Grid]:
                 (row.name, row.preflight or "–", row.masking or "–", "\n".join(row.reasons))
                 for row in rows
             ),
-            CAPTION, strong=_STRONG,
+            CAPTION + f" †: {DAGGER}" * any(row.name.endswith("†") for row in rows), strong=_STRONG,
         )
         for name, rows in _by_dataset(run)
     ]  # fmt: skip
@@ -95,8 +97,9 @@ def tidy_csv(run: Run) -> dict[str, str]:
 
 CAPTION = (
     "The worst over seeds and threats. Preflight: is the model what the measures take it for? Masking: do attacks that "
-    "know less do better (metric masking), does AutoAttack find 10 points more than PGD? – : not looked at. PASS: no "
-    "sign, which proves nothing; WARN: look; FAIL: do not believe the robust accuracies."
+    "know less do better (metric masking), does AutoAttack find 10 points more than PGD, and its Square what its "
+    "gradients miss? – : not looked at. PASS: no sign, which proves nothing; WARN: look; FAIL: do not believe the "
+    "robust accuracies."
 )
 
 
@@ -145,6 +148,17 @@ def _overrated(records: pd.DataFrame) -> Iterator[Line]:
             for seed in seeds["seed"]:
                 of = (str(model), str(trainer), int(seed), "attacks", str(threat))
                 yield Line(*of, "WARN", "pgd-overrates", why)
+
+
+def _by_square(records: pd.DataFrame) -> Iterator[Line]:
+    """Where Square breaks what the gradients of the same AutoAttack left standing."""
+    for row in records[records["measure"] == "broken_by_square"].to_dict("records"):
+        share = Share(row["value"], int(row["n"]))
+        for each in exceeded({"broken_by_square": share}) if share.n else ():
+            yield Line(
+                row["model"], row["trainer"], row["seed"], "attacks", row["threat"],
+                each.level, each.code, f"{each.evidence}; {each.remedy}",
+            )  # fmt: skip
 
 
 def _row(name: str, found: list[Line]) -> Health:

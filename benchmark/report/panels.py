@@ -19,7 +19,7 @@ _HEADING = 11
 
 def panels(table: Table, width: float, gap: float = 2, limit: int = 36) -> list[Panel]:
     """The columns in panels of at most `width` characters, row names (of at most `limit`) included."""
-    names = max([min(limit, len(name(table, i))) for i in range(len(table.rows))], default=0)
+    names = max([min(limit, len(name(table, i))) for i in range(len(table.lines))], default=0)
     wide = [column_width(table, i) + gap for i in range(len(table.columns))]
     return cut(table, wide, width - names)
 
@@ -58,17 +58,26 @@ def label_lines(column: Column) -> list[str]:
 
 def name(table: Table, row: int) -> str:
     """A row's name with its dagger."""
-    return table.rows[row].name + ("†" if table.rows[row].dagger else "")
+    return table.lines[row].name + ("†" if table.lines[row].dagger else "")
+
+
+def shown_lines(table: Table, panel: Panel) -> list[int]:
+    """The lines of a panel: all rows, and the controls that say something in its columns."""
+    below = range(len(table.rows), len(table.lines))
+    return [
+        *range(len(table.rows)),
+        *(r for r in below if any(table.lines[r].cells[i].shown for i in panel)),
+    ]
 
 
 def plain(cell: Cell) -> str:
-    """A cell as text, without its footnote's letter."""
+    """A cell as text, without the signs of its footnotes."""
     return f"{cell.shown} ± {cell.reach}" if cell.reach else cell.shown
 
 
 def column_width(table: Table, i: int) -> int:
     """Characters of a column."""
-    cells = [len(plain(row.cells[i])) + len(row.cells[i].mark) for row in table.rows]
+    cells = [len(plain(row.cells[i])) + len(row.cells[i].signs) for row in table.lines]
     return max([len(line) for line in heading(table.columns[i])] + cells)
 
 

@@ -22,24 +22,31 @@ _AROUND = (
     (0, 6, "center", "bottom"),
     (0, -6, "center", "top"),
 )
-_PLACES = [(dx * far, dy * far, ha, va) for far in (1.0, 1.9, 3.2) for dx, dy, ha, va in _AROUND]
+_PLACES = [
+    (dx * far, dy * far, ha, va) for far in (1.0, 1.9, 3.2, 5.0) for dx, dy, ha, va in _AROUND
+]
 _POINT = 4.0
 """Half the side of the square that a marker keeps free, in pixels at 100 dpi."""
 
 _MISTAKEN = 8
 """What it counts, in covered bars, that a label could be taken for another point's."""
+_SPOT = 2
+"""What it counts that a small point is covered."""
 
 Bar = list[list[float]]
 """A straight line as its two abscissae and its two ordinates."""
 
 
 def place_labels(
-    axis: Axes, labels: Sequence[tuple[float, float, str, str]], bars: Sequence[Bar]
+    axis: Axes,
+    labels: Sequence[tuple[float, float, str, str]],
+    bars: Sequence[Bar],
+    spots: Sequence[tuple[float, float]] = (),
 ) -> bool:
     """Annotates points (x, y, text, colour); False, with the rest left out, where one finds no place within the axes.
 
-    A label never covers a point or another label; of the places left it takes the one that covers fewest bars and is
-    nearer to its own point than to any other.
+    A label never covers a point or another label; of the places left it takes the one that covers fewest bars and
+    small points (`spots`) and is nearer to its own point than to any other. Where it is not, a line leads to its own.
     """
     figure = axis.get_figure(root=True)
     assert isinstance(figure, Figure)
@@ -49,21 +56,23 @@ def place_labels(
     points = [_square(*axis.transData.transform((x, y))) for x, y, _, _ in labels]
     taken = list(points)
     lines = [_extent(axis, bar) for bar in bars]
+    small = [_square(x, y, _POINT / 2) for x, y in map(axis.transData.transform, spots)]
     for own, (x, y, text, colour) in enumerate(labels):
-        free: list[tuple[int, int]] = []
+        free: list[tuple[int, int, bool]] = []
         notes = [_note(axis, x, y, text, colour, place) for place in _PLACES]
         boxes = [note.get_window_extent(renderer) for note in notes]
         for i, box in enumerate(boxes):
             if _inside(box, axis.bbox) and not any(box.overlaps(other) for other in taken):
                 covered = sum(box.overlaps(line) for line in lines)
-                cost = covered + i // len(_AROUND) + _MISTAKEN * _ambiguous(box, taken[own], points)
-                free.append((cost, i))
-        chosen = min(free, default=(0, -1))[1]
-        for i, note in enumerate(notes):
-            if i != chosen:
-                note.remove()
+                covered += _SPOT * sum(box.overlaps(spot) for spot in small)
+                mistaken = _ambiguous(box, taken[own], points)
+                free.append((covered + i // len(_AROUND) + _MISTAKEN * mistaken, i, mistaken))
+        for note in notes:
+            note.remove()
         if not free:
             return False
+        _, chosen, mistaken = min(free)
+        _note(axis, x, y, text, colour, _PLACES[chosen], leader=mistaken)
         taken.append(boxes[chosen])
     return True
 
@@ -82,9 +91,16 @@ def _gap(a: Bbox, b: Bbox) -> float:
 
 
 def _note(
-    axis: Axes, x: float, y: float, text: str, colour: str, place: tuple[float, float, str, str]
+    axis: Axes,
+    x: float,
+    y: float,
+    text: str,
+    colour: str,
+    place: tuple[float, float, str, str],
+    leader: bool = False,
 ) -> Annotation:
     dx, dy, ha, va = place
+    line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
     note = axis.annotate(
         text,
         (x, y),
@@ -95,6 +111,7 @@ def _note(
         fontsize=7,
         color=colour,
         zorder=5,
+        arrowprops=line if leader else None,
     )
     note.set_in_layout(False)  # a label must not move the axes that it was placed in
     return note
@@ -105,8 +122,8 @@ def _extent(axis: Axes, bar: Bar) -> Bbox:
     return Bbox.from_extents(x0 - 1, y0 - 1, x1 + 1, y1 + 1)
 
 
-def _square(x: float, y: float) -> Bbox:
-    return Bbox.from_extents(x - _POINT, y - _POINT, x + _POINT, y + _POINT)
+def _square(x: float, y: float, half: float = _POINT) -> Bbox:
+    return Bbox.from_extents(x - half, y - half, x + half, y + half)
 
 
 def _inside(box: Bbox, room: Bbox) -> bool:

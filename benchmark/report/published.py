@@ -14,7 +14,10 @@ from benchmark.report.read import Run
 from metrics.threat import ThreatModel, parse
 
 _HEADINGS = ("", "Accuracy", "published", "measured", "images", "source")
-CAPTION = "Published accuracies are of all test images, measured ones of this run's images (with their 95% interval)."
+CAPTION = (
+    "Published accuracies are of all test images, measured ones of this run's images (with their 95% interval). In "
+    "parentheses behind a published AutoAttack: the lowest accuracy under any attack, where one found less."
+)
 
 
 class Line(NamedTuple):
@@ -23,6 +26,8 @@ class Line(NamedTuple):
     name: str
     what: str
     published: float
+    lowest: float | None
+    """The lowest robust accuracy that the origin knows of under any attack."""
     measured: float
     low: float
     high: float
@@ -37,10 +42,12 @@ def lines(records: pd.DataFrame) -> list[Line]:
         stated = published(model) or {}
         own = records[(records["model"] == model) & (records["trainer"] == trainer)]
         for what, row in _measured(own, stated):
-            of = "clean" if row["metric"] == "clean_accuracy" else "autoattack"
+            clean = row["metric"] == "clean_accuracy"
             found.append(
                 Line(
-                    name, what, stated[of], 100 * row["value"], 100 * row["low"], 100 * row["high"],
+                    name, what, stated["clean" if clean else "autoattack"],
+                    None if clean else stated.get("external"),
+                    100 * row["value"], 100 * row["low"], 100 * row["high"],
                     int(row["n"]), str(stated.get("source", "")),
                 )
             )  # fmt: skip
@@ -83,4 +90,7 @@ def _threat(model: str, stated: dict[str, Any]) -> ThreatModel:
 
 def _shown(line: Line) -> tuple[str, ...]:
     measured = f"{line.measured:.2f} ({line.low:.2f} to {line.high:.2f})"
-    return line.name, line.what, f"{line.published:.2f}", measured, str(line.images), line.source
+    published = f"{line.published:.2f}"
+    if line.lowest is not None and line.lowest < line.published:
+        published += f" ({line.lowest:.2f})"
+    return line.name, line.what, published, measured, str(line.images), line.source

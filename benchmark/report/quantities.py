@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from benchmark.report.controls import control
 from benchmark.report.names import norm_sign
 from benchmark.report.pooling import MEASURE, limits
 from benchmark.report.series import attacked, clean
@@ -29,9 +30,11 @@ class Quantity:
 
 
 def interpretability(records: pd.DataFrame) -> Quantity | None:
-    """The first headline measure of the first family of interpretability that the run holds."""
+    """The first headline measure of the first family of interpretability that the run holds, controls left out."""
     headline = records[records["headline"].astype(bool) & records["at"].isna()]
     usable = headline[np.isfinite(headline["value"]) & (headline["direction"] != "")]
+    given = zip(usable["metric"], usable["params"], strict=True)
+    usable = usable.loc[[not control(metric, params) for metric, params in given]]
     for family in _FAMILIES:
         found = usable[usable["family"] == family]
         if len(found):

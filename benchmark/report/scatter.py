@@ -22,6 +22,9 @@ from benchmark.statistics.relations import pareto_front
 _DIRECT = 12
 """Rows up to which names stand beside their points; more go to a legend."""
 
+_FRONT = 3
+"""How many of the intervals' thin lines the front's thick one counts as, where a name would cover it."""
+
 _KEY = (
     "thin lines: 95% intervals {held}  ·  faint: single seeds  ·  shaded: beyond the Pareto front"
 )
@@ -44,10 +47,13 @@ def scatter(pairs: Sequence[Pair], look: dict[str, Look]) -> Figure | None:
             axis.set_ylabel(y.title)
     bars = [
         [bar for point in _rows(both) for bar in _bars(point)]
-        + _segments(*_steps(both, x.sign, y.sign, axis))
+        + _FRONT * _segments(*_steps(both, x.sign, y.sign, axis))
         for axis, ((x, y), both) in zip(axes, panels, strict=True)
     ]
-    _name_points(figure, list(axes), [both for _, both in panels], bars, look)
+    spots = [
+        list(zip(*_seeds(x, y)[["x", "y"]].T.to_numpy(float), strict=True)) for (x, y), _ in panels
+    ]
+    _name_points(figure, list(axes), [both for _, both in panels], bars, spots, look)
     return figure
 
 
@@ -166,6 +172,7 @@ def _name_points(
     axes: list[Axes],
     data: list[pd.DataFrame],
     bars: list[list[Bar]],
+    spots: list[list[tuple[float, float]]],
     look: dict[str, Look],
 ) -> None:
     """Names beside the points of every panel where they fit, otherwise in a legend below."""
@@ -174,9 +181,12 @@ def _name_points(
     key = figure.supxlabel(title, fontsize=6.5, color=GREY)
     if len(names) <= _DIRECT and all(
         place_labels(
-            axis, [(p.x, p.y, look[p.row].name, look[p.row].ink) for p in _rows(both)], lines
+            axis,
+            [(p.x, p.y, look[p.row].name, look[p.row].ink) for p in _rows(both)],
+            lines,
+            seeds,
         )
-        for axis, both, lines in zip(axes, data, bars, strict=True)
+        for axis, both, lines, seeds in zip(axes, data, bars, spots, strict=True)
     ):
         return
     for text in [text for axis in axes for text in axis.texts]:

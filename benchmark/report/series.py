@@ -14,13 +14,7 @@ from benchmark.report.pooling import in_percent, pooled
 
 def marked_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
     """The rows' names, reconstructions with a dagger as in the tables."""
-    daggers = dict(
-        zip(
-            zip(records["model"], records["trainer"], strict=True),
-            records["reconstruction"],
-            strict=True,
-        )
-    )
+    daggers = records.groupby(["model", "trainer"], sort=False)["reconstruction"].any()
     return {key: name + "†" * bool(daggers[key]) for key, name in row_names(records).items()}
 
 

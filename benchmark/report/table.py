@@ -8,18 +8,33 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.report.best import with_best
+from benchmark.report.best import Scores, with_best
 from benchmark.report.caption import caption
-from benchmark.report.cells import ABSENT, Cell, Column, cell, number_format
+from benchmark.report.cells import ABSENT, NO_MORE, Cell, Column, cell, number_format
 from benchmark.report.chosen import chosen, grouped, main_words
 from benchmark.report.columns import NAMES
-from benchmark.report.images import Scores, by_measure
+from benchmark.report.controls import (
+    ROW,
+    Control,
+    Key,
+    control,
+    control_columns,
+    control_rows,
+    with_controls,
+    zero,
+)
+from benchmark.report.images import Measure, by_measure
+from benchmark.report.images import Scores as ByModel
 from benchmark.report.names import row_names
 from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
 
 DAGGER = "reconstruction: the method was built from its abstract, its formula is not published."
+_NO_MORE = (
+    "not significantly better than a control (p < 0.05 on the same images after Holm's correction over the column): it "
+    "says no more than chance, edges or smoothness do, and is not bold."
+)
 _TITLES = {
     "main": "Robustness and interpretability",
     "all": "Robustness and interpretability",
@@ -28,9 +43,6 @@ _TITLES = {
     "alignment": "Alignment of attributions",
     "sharpness": "Sharpness of attributions",
 }
-
-Key = tuple[str, ...]
-"""A column of the records, in the order of `MEASURE`."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +66,16 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[tuple[str, str], ...]
-    """(mark, text): the dagger, then the reasons of missing cells."""
+    """(mark, text): the daggers, then the reasons of missing cells."""
     name: str = "main"
     """The set of columns: "main", "robustness", ..., or what a suite calls its own."""
+    controls: tuple[Row, ...] = ()
+    """What maps that know nothing of the model score, a row a control; they have no model and no training."""
+
+    @property
+    def lines(self) -> tuple[Row, ...]:
+        """All that is shown: the rows, and the controls below them."""
+        return self.rows + self.controls
 
 
 def main_tables(run: Run) -> list[Table]:
@@ -83,15 +102,19 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
         name in NAMES
     ):  # a suite's own columns stand in the order of its words, and each is expected to be there
         keys, absent = grouped(keys), []
-    pool = _pool(run.records, keys)
+    beside = control_columns(run.records, keys)
+    needed = [*keys, *(key for own in beside.values() for key in own.values() if key)]
+    pool = _pool(run.records, needed)
     columns = _columns(run.records, pool, keys)
-    scores = by_measure(_needed(run.scores, keys))
+    scores = by_measure(_needed(run.scores, needed))
     # all trainings are rows, also those whose every cell is missing
-    rows = _marked(_rows(run.records, pool, columns, scores))
+    by_column, controls = _cells(run.records, pool, columns, scores, beside)
+    rows = _marked(_rows(run.records, by_column))
     cells = [each for row in rows for each in row.cells]
     refits = any(own.shape[1] > 1 for key in keys for own in scores.get(_sampled(key), {}).values())
+    below = control_rows(tuple(columns.values()), controls)
     text = caption(
-        run.records, list(columns.values()), cells, data_used(run.manifest, names[0]), refits
+        run.records, list(columns.values()), cells, data_used(run.manifest, names[0]), refits, below
     )
     return Table(
         names[0],
@@ -101,6 +124,7 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
         tuple(rows),
         _footnotes(rows),
         name,
+        tuple(Row(f"{ROW}{each}", "", "", False, shown) for each, shown in below.items()),
     )
 
 
@@ -141,6 +165,8 @@ def _column(key: Key, cells: pd.DataFrame, card: Mapping[Hashable, Any], ambiguo
         else number_format(cells["value"], cells["high"] - cells["value"])
     )
     heading = label if card["headline"] else f"{label} {measure.replace('_', ' ')}"
+    if control(metric, params):
+        heading = f"{heading} (control)"
     # the label ought to tell two settings apart; where it does not, the settings themselves do
     if ambiguous:
         heading = f"{heading} {params or measure}"
@@ -156,24 +182,45 @@ def _pool(records: pd.DataFrame, keys: Sequence[Key]) -> pd.DataFrame:
     return pooled(whole[of.isin(list(keys))], ["model", "trainer", *MEASURE])
 
 
-def _rows(
+def _cells(
     records: pd.DataFrame,
     pool: pd.DataFrame,
     columns: Mapping[Key, Column],
-    scores: Mapping[Key, Scores],
-) -> list[Row]:
+    scores: Mapping[Measure, ByModel],
+    beside: Mapping[Key, Mapping[str, Key]],
+) -> tuple[list[list[Cell]], list[dict[str, Control]]]:
+    """The cells of every column, a cell a row, and its controls."""
     found = {
         (row["model"], row["trainer"], *(row[key] for key in MEASURE)): row
         for row in pool.to_dict("records")
     }
     names = row_names(records)
-    by_column = []
-    for key, column in columns.items():
-        cells = [
+
+    def cells(key: Key, column: Column) -> list[Cell]:
+        return [
             cell(found[(*row, *key)], column) if (*row, *key) in found else ABSENT for row in names
         ]
+
+    def images(key: Key) -> list[Scores]:
         own = scores.get(_sampled(key), {})
-        by_column.append(with_best(cells, column, [own.get(row) for row in names]))
+        return [own.get(row) for row in names]
+
+    by_column, controls = [], []
+    for key, column in columns.items():
+        own = images(key)
+        beaten = {
+            name: Control(cells(other, column), images(other)) if other else zero(own)
+            for name, other in beside[key].items()
+        }
+        best = with_best(cells(key, column), column, own)
+        by_column.append(with_controls(best, column, own, beaten))
+        # a control with a column of its own is seen there
+        controls.append({name: beaten[name] for name, k in beside[key].items() if k not in columns})
+    return by_column, controls
+
+
+def _rows(records: pd.DataFrame, by_column: Sequence[Sequence[Cell]]) -> list[Row]:
+    names = row_names(records)
     daggers = records.groupby(["model", "trainer"])["reconstruction"].any().to_dict()
     return [
         Row(
@@ -204,4 +251,6 @@ def _letter(i: int) -> str:
 def _footnotes(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     reasons = {c.mark: c.reason for row in rows for c in row.cells if c.mark}
     lines = [("†", DAGGER)] if any(row.dagger for row in rows) else []
+    if any(c.unbeaten for row in rows for c in row.cells):
+        lines.append((NO_MORE, _NO_MORE))
     return tuple(lines + sorted(reasons.items(), key=lambda note: (len(note[0]), note[0])))

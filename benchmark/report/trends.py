@@ -18,6 +18,7 @@ from benchmark.report.names import norm_sign
 from benchmark.report.pooling import MEASURE, pooled
 from benchmark.report.read import Run
 from benchmark.report.series import clean, threat
+from benchmark.report.table import DAGGER
 from benchmark.statistics.relations import Correlation, pearson, spearman
 
 if sys.version_info >= (3, 11):
@@ -41,7 +42,7 @@ class Trend(NamedTuple):
     """A measure over the models of one series."""
 
     series: str
-    """The training without its radius: "pgd_at (Linf)"."""
+    """The training without its radius, a reconstruction with its dagger: "pgd_at (Linf)"."""
     norm: str
     label: str
     metric: str
@@ -68,9 +69,11 @@ def trends(records: pd.DataFrame) -> list[Trend]:
     )
     found = [threat(text) or ("", 0.0) for text in map(str, pool["train_threat"])]
     pool["norm"], pool["strength"] = [norm for norm, _ in found], [eps for _, eps in found]
-    labels = zip(map(str, pool["trainer"]), map(str, pool["train_threat"]), found, strict=True)
+    daggers = records.groupby(["model", "trainer"])["reconstruction"].any()
+    labels = zip(pool["model"], pool["trainer"], map(str, pool["train_threat"]), found, strict=True)
     pool["series"] = [
-        label.replace(written, norm) if norm else label for label, written, (norm, _) in labels
+        (trainer.replace(written, norm) if norm else trainer) + "†" * bool(daggers[model, trainer])
+        for model, trainer, written, (norm, _) in labels
     ]
     return list(_trends(pool))
 
@@ -103,10 +106,11 @@ def grids(run: Run) -> list[Grid]:
 def _grid(dataset: str, found: list[Trend], paper: bool) -> Grid:
     columns = [f"{kind}, {other}" for other in ("strength", "accuracy") for kind in _KINDS]
     heads = [text for column in columns for text in ([column, "published"] if paper else [column])]
+    note = f" †: {DAGGER}" * any(trend.series.endswith("†") for trend in found)
     return Grid(
         "trends", dataset, f"Trends over attack strength on {dataset}",
         ("Training", "Measure", "Models", *heads),
-        tuple(_row(trend, paper) for trend in found), _CAPTION + _PAPER * paper,
+        tuple(_row(trend, paper) for trend in found), _CAPTION + _PAPER * paper + note,
         numbers=frozenset(range(2, 3 + len(heads))),
     )  # fmt: skip
 

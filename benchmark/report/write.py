@@ -116,6 +116,8 @@ def plots() -> list[Callable[[Run], dict[str, Figure]]]:
 def images(figure: Figure) -> dict[str, bytes]:
     """A figure as the bytes of a PDF and a PNG file, the same at every call."""
     FigureCanvasAgg(figure)
+    # hinted letters are wider at some sizes than at others: as wide as in the file
+    figure.set_dpi(_DPI)
     # laid out and measured once: again for every format would cost most of the time
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

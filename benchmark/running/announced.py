@@ -37,6 +37,8 @@ class _Announced:
     def __call__(self, *arguments: Any) -> None:
         from metrics.batching import out_of_memory
 
+        if live.begun(self.folder, self.name):
+            live.say(self.folder, self.name, "its worker died; it was given out again")
         live.begin(self.folder, self.name, self.title)
         try:
             with _heard(self.folder, self.name):

@@ -51,12 +51,9 @@ def guesses(plan: Plan) -> dict[tuple[object, ...], float]:
     measured = _measured(plan)
     if measured is None:
         return {}
-    nothing = dict.fromkeys(
-        ("images", "fit", "experiment", "method", "model_key", "inspection_key", "key"), ""
-    )
     found: dict[tuple[object, ...], float | None] = {}
     for cell in plan.cells:
-        line = ledger.entry(cell, **nothing)
+        line = ledger.described(cell)
         found[line.identity] = _cell(cell, measured)
         found[line.training] = _training(cell.training, measured)
     return {name: seconds for name, seconds in found.items() if seconds is not None}

@@ -115,6 +115,11 @@ def _holder(folder: Path) -> str:
     return f" ({found})" if found else ""
 
 
+def begun(folder: Path, name: str) -> bool:
+    """Whether a job has begun in this run and was not noted to have ended."""
+    return _path(folder, name, "note").is_file()
+
+
 def begin(folder: Path, name: str, title: str) -> None:
     """A job begins."""
     _put(_path(folder, name, "note"), asdict(Note(name, title, time.time())))

@@ -13,10 +13,12 @@ from benchmark.executors import Execute, Job, Outcome
 from benchmark.executors import execute as in_processes
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.measuring.training import third_party
+from benchmark.models.base import ModelError
 from benchmark.plan import Part, Plan
 from benchmark.running import live, refresh
 from benchmark.running.agenda import agenda, is_done, result
 from benchmark.running.announced import announced
+from benchmark.running.masked import masked
 from benchmark.storage import ledger, manifest, records, shared
 from benchmark.storage.ledger import Entry, Ledger
 from benchmark.storage.thumbnails import keep_images
@@ -38,14 +40,17 @@ class Result:
     """Stored files that are not what had been written."""
     unfit: tuple[tuple[str, str], ...]
     """(WARN or FAIL, "model: check: code: remedy") of preflight checks that did not pass."""
+    masked: tuple[tuple[str, str], ...] = ()
+    """The same of masking verdicts, "model: code: evidence; remedy"."""
 
     def status(self, strict: bool) -> int:
-        """Exit status of the command; `strict` makes failed preflight checks count (warnings never do)."""
+        """Exit status of the command; `strict` makes a FAIL of preflight or masking count (warnings never do)."""
         if self.damaged:
             return IntegrityError.status
         if self.failed:
             return 1
-        return 3 if strict and any(level == "FAIL" for level, _ in self.unfit) else 0
+        alarms = [level for level, _ in (*self.unfit, *self.masked)]
+        return 3 if strict and "FAIL" in alarms else 0
 
 
 Watch = Callable[[Outcome], None]
@@ -60,15 +65,17 @@ def run(
 
     `again` names metrics whose cells are computed although they are there; `tell` is told what else is worth knowing.
     Data, third-party models and the user's own files are loaded before anything is written, so that what is wrong with
-    them leaves no trace.
+    them leaves no trace. Of several third-party models one that cannot be loaded fails alone.
     """
+    # a user's code may go to another working directory in the middle of a job
+    place = replace(
+        place, folder=place.folder.absolute(), data=place.data and place.data.absolute()
+    )
     data = dataset(plan.data, place.data)
-    weights = {
-        t.model: third_party(t.model, data).sha256 for t in plan.trainings if t.trainer is None
-    }
+    weights, unusable = _third_party(plan, data)
     _import_own(plan)
     ledger.amended(ledger.read(place.folder), plan.suite.name, (), place.folder)
-    todo = agenda(plan, place, weights)
+    todo = agenda(plan, place, {**weights, **unusable})
     entries, jobs, store = tuple(todo.entries), list(todo.jobs.values()), place.store
     wanted = refresh.named(again, entries)
     with live.writing(place.folder, words, workers), _storage_told(place.folder):
@@ -145,6 +152,22 @@ def _damaged(store: Store, jobs: list[Job]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _third_party(plan: Plan, data: Dataset) -> tuple[dict[str, str], dict[str, str]]:
+    """sha256 of each third party's model; and why some cannot be loaded, which is what their cells fail with.
+
+    ModelError where none can.
+    """
+    found, wrong = dict[str, str](), dict[str, str]()
+    for model in dict.fromkeys(t.model for t in plan.trainings if t.trainer is None):
+        try:
+            found[model] = third_party(model, data).sha256
+        except ModelError as error:
+            wrong[model] = str(error)
+    if wrong and not found:
+        raise ModelError("\n".join(wrong.values()))
+    return found, wrong
+
+
 def _import_own(plan: Plan) -> None:
     """Import the user's own files now: CardError if one cannot be."""
     parts: set[Part] = {cell.metric for cell in plan.cells}
@@ -212,4 +235,5 @@ def _summary(
         failed=tuple((o.job.title, o.error.reason) for o in outcomes if o.error),
         damaged=damaged + tuple(o.error.reason for o in outcomes if o.error and o.error.damage),
         unfit=tuple(unfit),
+        masked=tuple(masked(store, entries)),
     )

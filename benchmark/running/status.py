@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark.errors import BenchError
-from benchmark.plan import plan
+from benchmark.plan import Plan, plan
 from benchmark.running import live, refresh
 from benchmark.running.costs import guesses
 from benchmark.running.expected import Expected, Left
@@ -39,8 +40,8 @@ class Status:
     """What is being done now, the longest first."""
     workers: int
     left: Left
-    command: str
-    """The last command."""
+    commands: tuple[str, ...]
+    """Those that compute what has no result yet, the last one first."""
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -65,9 +66,16 @@ def status(folder: Path) -> Status:
     states = [_state(book, store, line, at, stale) for line in book.entries]
     counted = Counter(states)
     models = {line.model_key for line in book.entries if line.fit}
-    last = (made.get("invocations") or [{}])[-1]
+    invocations = made.get("invocations", [])
+    last = invocations[-1] if invocations else {}
+    missing = [x for x, state in zip(book.entries, states, strict=True) if state != "done"]
     workers = run.workers if run else last.get("workers", 1)
-    expected = Expected(book, _guesses(last), {**made.get("seconds", {}), **live.seconds(folder)})
+    planned = _plan(last)
+    expected = Expected(
+        book,
+        guesses(planned) if planned else {},
+        {**made.get("seconds", {}), **live.seconds(folder)},
+    )
     waiting = _waiting(book, store, states) - at
     return Status(
         suite=book.suite,
@@ -79,7 +87,7 @@ def status(folder: Path) -> Status:
             if state == "failed"
         },
         run=run, jobs=tuple(notes), workers=workers,
-        left=expected.left(sorted(waiting), notes, workers), command=last.get("command", ""),
+        left=expected.left(sorted(waiting), notes, workers), commands=_commands(invocations, missing),
     )  # fmt: skip
 
 
@@ -107,9 +115,23 @@ def _title(line: Entry) -> str:
     return f"{what} of {model}"
 
 
-def _guesses(invocation: dict[str, Any]) -> dict[tuple[object, ...], float]:
-    """What the jobs of an invocation took elsewhere; nothing if its suite cannot be planned any more."""
+def _commands(invocations: list[dict[str, Any]], missing: Iterable[Entry]) -> tuple[str, ...]:
+    """For each cell the last command that asked for it, as it has options that the others may not have."""
+    left, found = {line.identity for line in missing}, []
+    for invocation in reversed(invocations):
+        planned = _plan(invocation) if left else None
+        asked = {ledger.described(cell).identity for cell in planned.cells} if planned else set()
+        if left & asked:
+            found.append(invocation["command"])
+            left -= asked
+    # none in a folder whose run was killed at its very beginning, or for cells whose files are no longer there
+    last = invocations[-1]["command"] if invocations else "the same command"
+    return tuple(dict.fromkeys(found)) or (last,)
+
+
+def _plan(invocation: dict[str, Any]) -> Plan | None:
+    """What an invocation asked for; none if its suite cannot be planned any more."""
     try:
-        return guesses(plan(Suite(**invocation["definition"], file="manifest.json")))
+        return plan(Suite(**invocation["definition"], file="manifest.json"))
     except (BenchError, ValidationError, KeyError, TypeError):
-        return {}
+        return None

@@ -80,6 +80,12 @@ def entry(cell: Cell, **facts: str) -> Entry:
     )
 
 
+def described(cell: Cell) -> Entry:
+    """The ledger's line for a cell whose data, models and keys nobody has looked at."""
+    unknown = ("images", "fit", "experiment", "method", "model_key", "inspection_key", "key")
+    return entry(cell, **dict.fromkeys(unknown, ""))
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The suite a folder belongs to, its cells in the order of the tables, and why some have no result."""
@@ -127,6 +133,7 @@ def amended(old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path
 
     Seeds, models and metrics add up; what is another experiment does not. So cells leave the ledger whose data set has
     other images now, whose training has another recipe or code, or whose metric has. Their results stay in the store.
+    A command that asks for all cells puts them into its order, another one leaves theirs and adds its own.
     """
     if old is not None and old.suite != suite:
         raise StoreError(
@@ -138,8 +145,10 @@ def amended(old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path
         for line in (old.entries if old else ())
         if all(now.get(scope, fact) == fact for scope, fact in _scopes(line))
     ]
-    lines = {entry.identity: entry for entry in (*kept, *new)}
-    return Ledger(suite, tuple(lines.values()), old.failures if old else {})
+    lines = {line.identity: line for line in (*kept, *new)}
+    wanted = dict.fromkeys(line.identity for line in new)
+    order = wanted if wanted.keys() == lines.keys() else lines
+    return Ledger(suite, tuple(lines[name] for name in order), old.failures if old else {})
 
 
 def changes(old: Ledger | None, new: tuple[Entry, ...], store: Store) -> tuple[str, ...]:

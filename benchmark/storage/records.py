@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from numpy.typing import NDArray
 
+from benchmark.cards import ROOT
 from benchmark.errors import IntegrityError
-from benchmark.keys import key
+from benchmark.keys import code_version, key
 from benchmark.statistics.intervals import MISSING, Estimate, estimate
 from benchmark.storage import ledger, samples, verdicts
 from benchmark.storage.ledger import Entry, Ledger
@@ -71,6 +73,10 @@ class Record:
 COLUMNS = [field.name for field in fields(Record)]
 LEVELS = {"PASS": 1.0, "WARN": 0.5, "FAIL": 0.0}
 """The value of a preflight check's row."""
+_FILES = (
+    *("records.csv", "records.parquet", "samples.parquet", "verdicts.parquet"),
+    *("gallery/index.json", "gallery/thumbnails.json", "trainings.csv", "epochs.csv"),
+)
 _MARK = "store/records.digest"
 
 
@@ -79,18 +85,58 @@ def refresh(folder: Path) -> bool:
 
     Returns whether they were written. StoreError if the folder holds no run.
     """
-    book, store = ledger.read(folder), Store(folder)
+    if _fresh(folder):
+        return False
+    with _alone(folder):  # a run and a report of it, say: what the later one finds is what stays
+        if _fresh(folder):
+            return False
+        _write(folder)
+        return True
+
+
+def outdate(folder: Path) -> None:
+    """Have the records written again, as a result was computed again."""
+    with _alone(folder):
+        (folder / _MARK).unlink(missing_ok=True)
+
+
+def _alone(folder: Path) -> FileLock:
+    """The right to write the records; that to compute results is another one."""
+    (folder / "store").mkdir(exist_ok=True)
+    return FileLock(folder / "store" / "records.lock")
+
+
+def _read(folder: Path) -> Ledger:
+    book = ledger.read(folder)
     if book is None:
         raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
-    names = (
-        *("records.csv", "records.parquet", "samples.parquet", "verdicts.parquet"),
-        *("gallery/index.json", "gallery/thumbnails.json", "trainings.csv", "epochs.csv"),
-    )
-    paths = [folder / name for name in names]
-    mark = folder / _MARK
-    state = key(ledger.digest(book, store), COLUMNS, samples.COLUMNS, verdicts.COLUMNS)
-    if mark.is_file() and mark.read_text(encoding="utf-8") == _mark(state, paths):
-        return False
+    return book
+
+
+def _fresh(folder: Path) -> bool:
+    mark, state = folder / _MARK, _state(_read(folder), Store(folder))
+    return mark.is_file() and mark.read_text(encoding="utf-8") == _mark(state, folder)
+
+
+def _state(book: Ledger, store: Store) -> str:
+    """What the records are made from, and by which code."""
+    files = (f for room in ("statistics", "storage") for f in (ROOT / "benchmark" / room).iterdir())
+    code = [code_version(file) for file in sorted(files) if file.suffix == ".py"]
+    return key(ledger.digest(book, store), code)
+
+
+def _mark(state: str, folder: Path) -> str:
+    """What was written from what: the state of the cells and the digests of the files."""
+    paths = (folder / name for name in _FILES)
+    found = [hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in paths]
+    return key(state, found)
+
+
+def _write(folder: Path) -> None:
+    book, store = _read(folder), Store(folder)
+    # before the results are read: what comes meanwhile makes the records stale
+    state = _state(book, store)
+    paths = [folder / name for name in _FILES]
     records, scores, each = collect(folder, book)
     write_atomically(paths[0], lambda path: records.to_csv(path, index=False))
     write_atomically(paths[1], lambda path: records.to_parquet(path, index=False))
@@ -102,20 +148,8 @@ def refresh(folder: Path) -> bool:
     write_atomically(paths[6], lambda path: spent.to_csv(path, index=False))
     write_atomically(paths[7], lambda path: logs.to_csv(path, index=False))
     # last: a run killed before this point writes them again
-    written = _mark(state, paths)
-    write_atomically(mark, lambda path: path.write_text(written, encoding="utf-8"))
-    return True
-
-
-def outdate(folder: Path) -> None:
-    """Have the records written again, as a result was computed again."""
-    (folder / _MARK).unlink(missing_ok=True)
-
-
-def _mark(state: str, paths: list[Path]) -> str:
-    """What was written from what: the state of the cells and the digests of the files."""
-    found = [hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in paths]
-    return key(state, found)
+    written = _mark(state, folder)
+    write_atomically(folder / _MARK, lambda path: path.write_text(written, encoding="utf-8"))
 
 
 def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from benchmark.errors import BenchError
 
@@ -58,9 +58,11 @@ def note(folder: Path, url: str) -> None:
 
 def root(url: str) -> Path:
     """The folder of these results; one of a remote place can do what we need of a Path, but is none."""
-    parts = urlsplit(url)
-    if parts.scheme in ("", "file"):
-        return Path(parts.path)
+    scheme, is_url, rest = url.partition("://")
+    if not is_url:  # whatever signs are in it
+        return Path(url)
+    if scheme == "file":
+        return Path("/" + unquote(rest.partition("/")[2]))
     from upath import UPath
 
     # a listing that is remembered would not show what others have put there since

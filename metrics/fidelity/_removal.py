@@ -128,7 +128,7 @@ def removal_scores(
     fill: Fill,
     retrains: int,
 ) -> Scores:
-    """The area between the images' and the random control's curves, those of the other controls, and both curves.
+    """The area between the images' and the random control's curves, those of the other controls, and all curves.
 
     Each (retrains, n). The curves are drawn over the removed fraction.
     """
@@ -146,13 +146,13 @@ def removal_scores(
     random = accuracy(
         case, control("random", images), removed, keep=False, fill=fill, retrains=retrains
     )
-    others = {f"{name}_score": score(curve(control(name, images))) for name in controls}
-    return {
-        "score": score(own),
-        **others,
-        **points_of("accuracy", own, removed),
-        **points_of("random_accuracy", random, removed),
-    }
+    others = {name: curve(control(name, images)) for name in controls}
+    scores = {"score": score(own), **points_of("accuracy", own, removed)}
+    for name, points in others.items():
+        scores[f"{name}_score"] = score(points)
+    for name, points in {"random": random, **others}.items():
+        scores |= points_of(f"{name}_accuracy", points, removed)
+    return scores
 
 
 def points_of(name: str, curve: Tensor, fractions: Sequence[float]) -> dict[str, Tensor]:

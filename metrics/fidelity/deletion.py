@@ -39,6 +39,9 @@ def deletion(
     Measures:
         auc (lower, 0..1): The area.
         probability@ (none, 0..1): Probability of the class at each removed fraction.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
+        evidence for and against the class counts alike.
+    Chance: not known in general: it depends on how soon the model lets go of a class. Run `random` beside it.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

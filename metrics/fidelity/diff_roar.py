@@ -40,6 +40,9 @@ def diff_roar(
         blurred_score (none, -1..1): The score of the same map behind a Gaussian, which cannot know more than the map.
         top_accuracy@ (none, 0..1): Test accuracy after retraining on the top pixels, at each kept fraction.
         bottom_accuracy@ (none, 0..1): The same on the bottom pixels.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
+        evidence for and against the class counts alike.
+    Chance: 0 in expectation for random maps (`random_score` is one draw of it), exactly 0 for constant ones.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

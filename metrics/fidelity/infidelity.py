@@ -39,6 +39,9 @@ def infidelity(
         relative_infidelity (lower, 0..inf): Infidelity over E[(s(x) - s(x - I))^2], the share that the map leaves
             unexplained: 0 for the gradient of a linear model, 1 for a map that says nothing. Comparable between models.
         infidelity (lower, 0..inf): In squared units of the scalar, as Captum's.
+    Map: signed, every channel of a pixel a number of its own; scaled by beta.
+    Chance: relative_infidelity about (1 - 1/d) (1 - 1/samples) for random maps of d values, since one number is fitted;
+        1 for a map of zeros. infidelity: not known, it has the scale of the model.
     Args:
         attribution: The map, of the predicted class.
         of: The scalar that is attributed.

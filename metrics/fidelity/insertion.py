@@ -39,6 +39,9 @@ def insertion(
     Measures:
         auc (higher, 0..1): The area.
         probability@ (none, 0..1): Probability of the class at each inserted fraction.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
+        evidence for and against the class counts alike.
+    Chance: not known in general: it depends on what the blur leaves. Run `random` beside it.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -45,6 +45,10 @@ def pixel_flipping(
         lerf_auc (higher, unbounded): Area under the curve with the least relevant first.
         morf@ (none, unbounded): The output at each removed fraction, most relevant first.
         lerf@ (none, unbounded): The same, least relevant first.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
+        evidence for and against the class counts alike.
+    Chance: srg 0 in the mean for random maps, and 0 for a constant map; those of the single areas are not known, run
+        `random` beside them.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -33,6 +33,9 @@ def road(
         score (higher, -1..1): The area; 0 in the mean for random maps, and for a constant map.
         morf_accuracy@ (none, 0..1): Accuracy at each removed fraction, most relevant first.
         lerf_accuracy@ (none, 0..1): The same, least relevant first.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
+        evidence for and against the class counts alike.
+    Chance: 0 in the mean for random maps, and 0 for a constant map.
     Args:
         attribution: The map, of the predicted class.
         of: The scalar that is attributed.

@@ -41,6 +41,11 @@ def roar(
         blurred_score (none, -1..1): The score of the same map behind a Gaussian, which cannot know more than the map.
         accuracy@ (none, 0..1): Test accuracy after retraining, at each removed fraction.
         random_accuracy@ (none, 0..1): The same with random maps, shared by all models.
+        edge_accuracy@ (none, 0..1): The same with Sobel's edges, shared by all models.
+        blurred_accuracy@ (none, 0..1): The same with the map behind a Gaussian.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
+        evidence for and against the class counts alike.
+    Chance: 0 in expectation for random maps, which are the control.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

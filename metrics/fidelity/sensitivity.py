@@ -29,6 +29,9 @@ def sensitivity(
     Measures:
         sensitivity_max (lower, 0..inf): The largest change relative to the map; 0 for a linear scalar, above sqrt(2)
             for random maps; NaN for a map of zeros.
+    Map: signed, every channel of a pixel a number of its own.
+    Chance: sqrt(2) or a little more for random maps, which are drawn anew for each copy (measured); 0 for a constant
+        map.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
@@ -50,8 +53,9 @@ def sensitivity(
         theirs = explain(
             case.model, noisy, own, target=target[copies], attribution=attribution, of=of
         )
-        change = (theirs - maps[copies]).flatten(1).norm(dim=1).view(-1, samples)
-        return change.amax(1) / maps.flatten(1).norm(dim=1)
+        # in float64: the squares of a map of 1e-25 are 0 in float32
+        change = (theirs - maps[copies]).flatten(1).double().norm(dim=1).view(-1, samples)
+        return (change.amax(1) / maps.flatten(1).double().norm(dim=1)).float()
 
     target = predict(case.model, case.x)
     maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of, target=target)

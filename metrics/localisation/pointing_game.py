@@ -29,13 +29,17 @@ def pointing_game(
     Measures:
         hit (higher, 0..1): 1 for a hit, 0 for a miss, |m| / n for a constant map of n pixels.
         chance (none, 0..1): |m| / n, the hit rate of random maps.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: `chance`, the share of the mask, for random and constant maps.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
         tolerance: Rows and columns by which a miss may be away from the mask (15 pixels on images of 224 in the paper).
     Cost: one map per image
     Pitfalls: one pixel decides; compare with `chance`, which is large where the mask is. Misclassified images are
-        explained for the class that is predicted.
+        explained for the class that is predicted. Maps multiplied by the image (integrated gradients, DeepLIFT) hit a
+        bright object whatever the network looks at; Grad-CAM can rank a network that knows a shortcut alone above a
+        true one, as for relevance_mass.
     Paper: Zhang et al. 2018, "Top-down neural attention by excitation backprop"
     """
     mask = true_mask(case)

@@ -19,12 +19,17 @@ def relevance_mass(
     Measures:
         mass (higher, 0..1): 1 for a map inside the mask, |m| / n for a constant map and in the mean for random ones.
         chance (none, 0..1): |m| / n for n pixels.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: `chance`, the share of the mask, for a constant map and in the mean for random ones.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
     Cost: one map per image
     Pitfalls: faint noise over many pixels outside the mask lowers it, though no eye sees it; compare with `chance`.
-        Misclassified images are explained for the class that is predicted.
+        Misclassified images are explained for the class that is predicted. On `planted` gradients and what is made of
+        them rank a network that knows the bar above one that knows the shortcut alone. Two other maps need not:
+        occlusion, whose mid-grey is nearer to the bar than to the background, and Grad-CAM, which averages slopes over
+        places that a linear layer weighs apart.
     Paper: Arras, Osman & Samek 2022, "CLEVR-XAI: a benchmark dataset for the ground truth evaluation of neural network
         explanations"
     """

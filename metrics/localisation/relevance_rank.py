@@ -21,11 +21,14 @@ def relevance_rank(
     Measures:
         rank_accuracy (higher, 0..1): 1 if the most important pixels are the mask, |m| / n for constant and random maps.
         chance (none, 0..1): |m| / n for n pixels.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: `chance`, the share of the mask, for random and constant maps.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
     Cost: one map per image
-    Pitfalls: compare with `chance`. Misclassified images are explained for the class that is predicted.
+    Pitfalls: compare with `chance`. Misclassified images are explained for the class that is predicted. Occlusion and
+        Grad-CAM can rank a network that knows a shortcut alone above a true one, as for relevance_mass.
     Paper: Arras, Osman & Samek 2022, "CLEVR-XAI: a benchmark dataset for the ground truth evaluation of neural network
         explanations"
     """

@@ -33,6 +33,8 @@ def etmann_alignment(
             lies.
         linearised_robustness (higher, unbounded): The minimum of the formula, in pixel units: how far the border would
             be if the model were linear.
+    Map: the signed gradient, every channel of a pixel a number of its own.
+    Chance: for gradients in random directions sqrt(2 / (pi d)) ||x||_2 on d values, cosine sqrt(2 / (pi d)).
     Args:
         of: The scalar whose gradient is aligned. A logit's is arbitrary by any function that is added to all logits.
         rivals: Number of the most probable other classes that compete; 9 are all of ten classes.
@@ -46,12 +48,13 @@ def etmann_alignment(
 
     def measured(x: Tensor) -> Tensor:
         gradient, robustness = _decision(case, x, rivals, of)
-        unit = gradient.flatten(1)
+        # in float64: the squares of a gradient of 1e-25 are 0 in float32
+        unit, x = gradient.flatten(1).double(), x.double()
         unit = unit / unit.norm(dim=1, keepdim=True)  # NaN where there is no gradient
         alignment = (x.flatten(1) * unit).sum(1).abs()
         centred = ((x - mean).flatten(1) * unit).sum(1).abs()
         cosine = alignment / x.flatten(1).norm(dim=1)
-        return torch.stack([alignment, cosine, centred, robustness], 1)
+        return torch.stack([alignment, cosine, centred, robustness], 1).float()
 
     names = ("alignment", "cosine", "centred", "linearised_robustness")
     return dict(zip(names, in_batches(measured, case.x).T, strict=True))
@@ -70,7 +73,7 @@ def _decision(case: Case, x: Tensor, rivals: int, of: str) -> tuple[Tensor, Tens
         gradients = attacks.input_gradients(scores, x)
         with torch.no_grad():
             margins = scores(x)[1:]
-    distances = margins / gradients[1:].flatten(2).norm(dim=2)
+    distances = margins / gradients[1:].flatten(2).double().norm(dim=2)
     robustness, nearest = distances.nan_to_num(torch.inf, posinf=torch.inf).min(0)
     chosen = gradients[1:][nearest, torch.arange(len(x), device=x.device)]
     aligned = gradients[0] if of == "logit" else chosen

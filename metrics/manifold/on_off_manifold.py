@@ -34,6 +34,8 @@ def on_off_manifold(
             over images is the ratio of the two means: 1 where both count alike.
         off (lower, 0..2): Change of the probabilities off the manifold.
         on (none, 0..2): Change of the probabilities along the manifold.
+    Map: none; the model's probabilities alone.
+    Chance: ratio 1 for a model that heeds all directions alike.
     Args:
         eps: L2 length of the steps in pixel units; none means 2.64 sqrt(d / 3072) for d pixels, the second of the
             paper's four on CIFAR-10 (1.44, 2.64, 4.83, 8.86). The steps are not cut to [0, 1].

@@ -16,7 +16,12 @@ from metrics.randomness import Draws
 
 
 def pag_cosine(case: Case, *, targets: Annotated[int, Ge(1)] = 10) -> Scores:
-    """Angle between the gradient that raises the likelihood of a class and the way to the mean image of that class.
+    """Angle between the gradient towards a class and the way to the class's mean image, shortcuts in it included.
+
+    Higher is better by the paper's claim alone, that aligned gradients come with robustness. Where the truth is known
+    it does not hold: on `planted` the model that goes by the shortcut scores higher than the robust one, because the
+    mean image of a class holds whatever its images have in common. Without the shortcut in the means the order turns
+    round. So it is a measure of likeness to class means, not of robustness or of what is relevant.
 
     "Perceptually aligned gradients": following the gradient towards class t should make the image look like t. The
     gradient is that of the log-odds, which has the direction of that of log p_t and does not vanish where the model is
@@ -25,14 +30,14 @@ def pag_cosine(case: Case, *, targets: Annotated[int, Ge(1)] = 10) -> Scores:
     Label: PAG cosine
     Formula: mean over classes t of cos(-grad_x CE(f(x), t), mu_t - x), mu_t the mean training image of class t
     Measures:
-        cosine (higher, -1..1): 0 for random gradients.
+        cosine (higher, -1..1): 1 for gradients that point to the class means.
+    Map: the signed gradient, every channel of a pixel a coordinate of its own.
+    Chance: 0 for random gradients.
     Args:
         targets: Classes t per image, drawn at random where there are more.
     Cost: `targets` gradients per image
     Pitfalls: the mean image of a class is a crude picture of it where its images differ in pose or colour (CIFAR-10);
-        mu_t - x mostly erases x, so that a gradient of -x scores well; and it holds whatever the images of a class have
-        in common, shortcuts too: on `planted` the model that uses the shortcut scores higher than the robust one. The
-        trainer pag maximises this very number.
+        mu_t - x mostly erases x, so that a gradient of -x scores well. The trainer pag maximises this very number.
     Paper: Ganz, Kawar & Elad 2023, "Do perceptually aligned gradients imply robustness?"
     """
     means, present = _class_means(case)

@@ -31,7 +31,9 @@ def tangent_fraction(
     Formula: ||P a||_2 / ||a||_2, P the orthogonal projection onto the span of dD/dz at z, D(z) the image's point
     Measures:
         fraction (higher, 0..1): 1 for a map in the tangent space; sqrt(k/d) or a little less for random maps.
-        chance (none, 0..1): sqrt(k/d) for k latents and d pixels.
+        chance (none, 0..1): sqrt(k/d) for k latents and d pixels, at most 1.
+    Map: signed, every channel of a pixel a number of its own.
+    Chance: `chance`, sqrt(k/d), or a little less for random maps of d values.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
@@ -50,7 +52,8 @@ def tangent_fraction(
     labels = case.y if target == "true" else predict(case.model, points)
     maps = explain(case.model, points, case.draws, attribution=attribution, of=of, target=labels)
     fraction = _fraction(tangents(manifold), maps)
-    latents, pixels = manifold.latents.shape[1], maps[0].numel()
+    pixels = maps[0].numel()
+    latents = min(manifold.latents.shape[1], pixels)  # no more of them are independent
     return {"fraction": fraction, "chance": torch.full_like(fraction, (latents / pixels) ** 0.5)}
 
 

@@ -33,6 +33,8 @@ def vae_score_cosine(
         cosine (higher, 0..1): 1 where the two are proportional.
         chance (none, 0..1): What Gaussian noise in the place of g would score, sqrt(2 / (pi d)) ||s||_1 / ||s||_2 for d
             pixels and s = R(x) - x.
+    Map: absolute values of the gradient, every channel of a pixel a number of its own.
+    Chance: `chance`, for Gaussian gradients.
     Args:
         of: The scalar s: one of the predicted class, or the sum of all logits as in the paper. That sum is arbitrary by
             any function that is added to all logits.

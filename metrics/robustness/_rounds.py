@@ -21,17 +21,20 @@ _SIZES = {"cpu": 64, "cuda": 512}
 _LANES = 16
 
 
-def in_equal_batches(function: Callable[..., Tensor], *tensors: Tensor | Draws) -> Tensor:
+def in_equal_batches(
+    function: Callable[..., Tensor], *tensors: Tensor | Draws, size: int | None = None
+) -> Tensor:
     """`function` over parts of the tensors (and draws) that all have the same number of rows, joined again.
 
     For another number of rows, and for rows that begin elsewhere between two multiples of 64 bytes, matrix products are
     summed in another order. So every batch is filled up, and an image has its row by its identity in the draws: row =
     id modulo 16. What comes out for it does not depend, to the last bit on a CPU, on the images computed with it.
-    Without draws among the tensors the images are known by their order alone.
+    Without draws among the tensors the images are known by their order alone. `size`: rows of a batch, by default as
+    many as the device takes.
     """
     known = [tensor.ids for tensor in tensors if isinstance(tensor, Draws)]
     slots = _slots(known[0] if known else _numbers(tensors[0]))
-    size = _SIZES.get(slots.device.type, 256)
+    size = size or _SIZES.get(slots.device.type, 256)
     rows = slots.new_zeros(-(-int(slots.max() + 1) // size) * size)
     rows[slots] = torch.arange(len(slots), device=slots.device)
 

@@ -10,7 +10,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from metrics import attacks
-from metrics.case import Case, NotApplicable, Scores, predict
+from metrics.case import Case, NotApplicable, Scores
+from metrics.randomness import Draws
 from metrics.robustness._rounds import in_equal_batches
 from metrics.robustness.fgsm import fgsm
 from metrics.robustness.pgd import pgd
@@ -39,6 +40,7 @@ def masking(
     Formula: 1[PGD-100 on the cross-entropy and on the margin fails, and Square, noise or another model's PGD does not]
     Measures:
         masked (lower, 0..1): Holds against gradients of the model, breaks under an attack that knows less.
+        clean (none, 0..1): Correct unchanged.
         fgsm (none, 0..1): Correct after one step.
         pgd20 (none, 0..1): Correct after 20 steps up the cross-entropy.
         pgd100 (none, 0..1): Correct after 100 steps up the cross-entropy, from the same start.
@@ -70,6 +72,7 @@ def masking(
         raise NotApplicable("at eps = 0 there is no attack to mask")
     part = _first(case, images)
     held = {
+        "clean": part.grade(part.x),
         "fgsm": fgsm(part),
         "pgd20": pgd(part, steps=20),
         "pgd100": pgd(part, steps=100),
@@ -136,7 +139,7 @@ def _at_any_distance(case: Case) -> Tensor:
     threat = case.needs_threat()
     ball = type(threat)(float(threat.size(torch.ones_like(case.x[:1]))))
 
-    def attack(x: Tensor, y: Tensor) -> Tensor:
+    def attack(x: Tensor, y: Tensor, draws: Draws) -> Tensor:
         return attacks.pgd(
             case.model,
             x,
@@ -147,20 +150,30 @@ def _at_any_distance(case: Case) -> Tensor:
             loss=attacks.margin,
         )
 
-    moved = in_equal_batches(attack, case.x, case.y)
-    right = [predict(case.model, images) == case.y for images in (case.x, moved)]
+    moved = in_equal_batches(attack, case.x, case.y, case.draws)
+    right = [_right(case, images) for images in (case.x, moved)]
     return (right[0] & right[1]).float()
+
+
+@torch.no_grad()
+def _right(case: Case, images: Tensor) -> Tensor:
+    def classes(x: Tensor, draws: Draws) -> Tensor:
+        found: Tensor = case.model(x).argmax(1)
+        return found
+
+    return in_equal_batches(classes, images, case.draws) == case.y
 
 
 def _dead(case: Case) -> dict[str, Tensor]:
     """Images at which a loss has no gradient."""
 
     def dead(loss: attacks.Loss) -> Tensor:
-        def gradient(x: Tensor, y: Tensor) -> Tensor:
+        def gradient(x: Tensor, y: Tensor, draws: Draws) -> Tensor:
             return attacks.input_gradient(lambda images: loss(case.model(images), y), x)
 
         # not "== 0": a NaN leads nowhere either
-        return ~(in_equal_batches(gradient, case.x, case.y).flatten(1).abs().amax(1) > 0)
+        gradients = in_equal_batches(gradient, case.x, case.y, case.draws)
+        return ~(gradients.flatten(1).abs().amax(1) > 0)
 
     margin, cross_entropy = dead(attacks.margin), dead(attacks.cross_entropy)
     return {"zero_gradient": margin.float(), "saturated": (cross_entropy & ~margin).float()}

@@ -13,6 +13,8 @@ from metrics.case import Case, Scores
 from metrics.randomness import Draws
 from metrics.robustness._rounds import batched, rounds
 
+_LOSSES = attacks.LOSSES | {"cw": attacks.margin}
+
 
 def pgd(
     case: Case,
@@ -20,7 +22,7 @@ def pgd(
     steps: Annotated[int, Ge(1)] = 20,
     restarts: Annotated[int, Ge(1)] = 1,
     step_size: Annotated[float, Gt(0)] | None = None,
-    loss: Literal["xent", "margin", "dlr"] = "xent",
+    loss: Literal["xent", "margin", "cw", "dlr"] = "xent",
 ) -> Scores:
     """Accuracy under projected gradient ascent from random starts; an image is broken if any restart breaks it.
 
@@ -36,8 +38,9 @@ def pgd(
         steps: Gradient steps of each restart.
         restarts: Random starts, each tried on the images that no earlier one broke.
         step_size: Length of a step in pixel units; none means 2.5 eps / steps.
-        loss: Cross-entropy; the margin max_k z_k - z_y (the loss of Carlini & Wagner); or the difference of logits
-            ratio, which does not depend on the scale of the logits (with 2 classes the margin, as it needs 3).
+        loss: Cross-entropy; the margin max_k z_k - z_y (the loss of Carlini & Wagner, also called cw); or the
+            difference of logits ratio, which does not depend on the scale of the logits (with 2 classes the margin,
+            as it needs 3).
     Cost: steps x restarts gradients per image
     Pitfalls: an upper bound of robust accuracy only; masked gradients make it look good. Under L1, where steps go along
         5 % of the entries, it is far weaker than APGD.
@@ -48,7 +51,7 @@ def pgd(
 
     def attack(x: Tensor, y: Tensor, draws: Draws) -> Tensor:
         return attacks.pgd(
-            case.model, x, y, threat, steps=steps, step_size=step, loss=attacks.LOSSES[loss],
+            case.model, x, y, threat, steps=steps, step_size=step, loss=_LOSSES[loss],
             start=attacks.random_start(x, threat, draws),
         )  # fmt: skip
 

@@ -8,8 +8,9 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from metrics import attacks
-from metrics.case import Case, Scores, in_batches
+from metrics.case import Case, Scores
 from metrics.randomness import Draws
+from metrics.robustness._rounds import in_equal_batches
 
 
 def transfer(
@@ -50,4 +51,4 @@ def transfer(
         start = attacks.random_start(x, threat, draws)
         return attacks.pgd(other, x, y, threat, steps=steps, step_size=step, start=start)
 
-    return case.grade(in_batches(attack, case.x, case.y, case.draws.fork("transfer")))
+    return case.grade(in_equal_batches(attack, case.x, case.y, case.draws.fork("transfer")))

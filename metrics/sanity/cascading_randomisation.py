@@ -32,15 +32,20 @@ def cascading_randomisation(
         spearman_abs@ (none, -1..1): Spearman of the absolute maps at each share of randomised layers.
         spearman@ (none, -1..1): Spearman of the signed maps.
         ssim@ (none, -1..1): SSIM of the absolute maps.
+    Map: absolute values, summed over channels; the signed similarity takes the signed sum.
+    Chance: 0 for maps that have nothing to do with each other; 1 for a map that does not depend on the model, as
+        `random` and `sobel`.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
-        stages: Equal steps of the cascade, at most one per layer (a layer is a module with parameters of its own).
+        stages: Equal steps of the cascade, at most one per layer (a layer is a module with parameters of its own; those
+            that the model does not call come last).
     Cost: stages + 1 maps per image
     Pitfalls: a map multiplied by the image stays alike because the image does, most of all by absolute ranks and where
         much of the image is black. New weights are torch's default of each layer, whatever the training began with;
-        a parameter outside such a layer is shuffled. Noise that belongs to the map (SmoothGrad, random) is the same at
-        every stage, so that the random map scores 1. Stages where a map is constant are left out; NaN if all are.
+        what that does not draw anew (a bare parameter, a normalised weight's parts) is shuffled, so that a single
+        number stays. Noise that belongs to the map (SmoothGrad, random) is the same at every stage, so that the random
+        map scores 1. Stages where a map is constant are left out; NaN if all are.
     Paper: Adebayo et al. 2018, "Sanity checks for saliency maps"
     """
     target = predict(case.model, case.x)

@@ -30,6 +30,8 @@ def emprt(
             for a constant map.
         entropy (none, 0..inf): H(A), in nats.
         random_entropy (none, 0..inf): H(A').
+    Map: the signed sum over channels.
+    Chance: 0 for a map that does not depend on the model, as `random` and `sobel`.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -20,6 +20,9 @@ def random_logit(
         spearman (lower, -1..1): The same of the signed maps, summed over channels; -1 if evidence for one class is
             evidence against the other.
         ssim (lower, -1..1): SSIM of the absolute maps, moved and scaled to [0, 1].
+    Map: absolute values, summed over channels; spearman takes the signed sum.
+    Chance: 0 for maps that have nothing to do with each other; 1 for a map that does not depend on the class, as
+        `random` and `sobel`.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

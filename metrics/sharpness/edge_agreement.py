@@ -25,6 +25,9 @@ def edge_agreement(
         average_precision (higher, 0..1): 1 if every edge pixel ranks before all others, `chance` for random maps.
         auc (higher, 0..1): 1 if every edge pixel ranks before all others, 0.5 for random maps.
         chance (none, 0..1): Share of the pixels that are beside or on an edge.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: spearman and ssim near 0, auc 0.5 and average_precision `chance` for random maps; Sobel's edges are the
+        upper bound of spearman and ssim.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -26,6 +26,8 @@ def effective_complexity(
     Formula: min {k : sum of the k largest |A| >= share sum|A|} / n, n pixels
     Measures:
         effective_complexity (lower, 0..1): 1/n for a single pixel, `share` (rounded up to a pixel) for a constant map.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: `share` for a constant map; at 0.9 for normal noise 0.65 on one channel, 0.78 on three (measured).
     Args:
         attribution: The map.
         of: The scalar that is attributed.

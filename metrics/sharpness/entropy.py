@@ -20,6 +20,8 @@ def entropy(
     Formula: -sum_i p_i ln p_i / ln n, p = |A| / sum|A|, n pixels
     Measures:
         entropy (lower, 0..1): 1 for a constant map, 0 for a single pixel.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: 1 for a constant map; for normal noise 0.93 on 1x8x8, 0.96 on 1x28x28, 0.99 on 3x32x32 (measured).
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -16,6 +16,8 @@ def gini(case: Case, *, attribution: AttributionName = "gradient", of: Of = "log
     Formula: sum_i (2i - n - 1) v_i / (n sum_i v_i), v = |A| / mean|A| + 1e-7 sorted ascending, n pixels
     Measures:
         gini (higher, 0..1): 0 for a constant map, 1 - 1/n for a single pixel, 0.5 for exponential values.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: 0 for a constant map, sqrt(2) - 1 = 0.41 for normal noise on one channel; on three 0.24 (measured, 3x32x32).
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -27,6 +27,8 @@ def morans_i(
     Measures:
         morans_i (higher, unbounded): Near 1 for large smooth regions, -1/(n - 1) in the mean for independent pixels, -1
             for a checkerboard with rook's neighbours; NaN for a constant map.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: -1/(n - 1) in the mean for random maps of n pixels; no score for a constant map.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -27,6 +27,9 @@ def topk_mass(
     Measures:
         mean_mass (higher, 0..1): Mean over the percents; 1 for a single pixel, the mean percent for a constant map.
         mass@ (none, 0..1): The share that this fraction of the pixels holds.
+    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Chance: the mean percent for a constant map (0.09 by default); for normal noise 0.22 on one channel, 0.16 on three
+        (measured).
     Args:
         attribution: The map.
         of: The scalar that is attributed.

@@ -49,6 +49,9 @@ def attribution_attack(
         kendall (higher, -1..1): Kendall's tau-b between the importances of all pixels.
         spearman (higher, -1..1): Spearman's rank correlation between them.
         cosine (higher, -1..1): Cosine between the signed maps.
+    Map: absolute values, summed over channels; the cosine takes the signed map, every channel of a pixel a number of
+        its own.
+    Chance: intersection `share`, all else 0, for unrelated maps; `noise_stability` is what no attack at all comes to.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

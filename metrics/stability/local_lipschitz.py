@@ -32,6 +32,9 @@ def local_lipschitz(
         to [0, 1], A the signed map for the class predicted at x, norms L2
     Measures:
         lipschitz (lower, unbounded): 0 for a map that does not change, at most 2 / || x - x' ||.
+    Map: signed, every channel of a pixel a number of its own, at length 1.
+    Chance: about sqrt(2) / || x - x' || for unrelated maps; 0 for a map that does not depend on the image, as `random`,
+        which draws the same map again.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

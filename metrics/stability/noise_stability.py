@@ -35,6 +35,10 @@ def noise_stability(
         kendall (higher, -1..1): Kendall's tau-b between the importances of all pixels; 0 for unrelated maps.
         spearman (higher, -1..1): Spearman's rank correlation between them; 0 for unrelated maps.
         cosine (higher, -1..1): Cosine between the signed maps; 0 for unrelated maps.
+    Map: absolute values, summed over channels; the cosine takes the signed map, every channel of a pixel a number of
+        its own.
+    Chance: intersection `share`, all else 0, for unrelated maps; 1 for a map that does not depend on the image, as
+        `random`, which draws the same map again.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

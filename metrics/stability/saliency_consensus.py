@@ -30,6 +30,9 @@ def saliency_consensus(
     Formula: cos(S(x), S(x')), S the signed map for the label, x' after PGD on the cross-entropy from a random start
     Measures:
         consensus (higher, -1..1): 1 for the same map up to a positive factor, 0 for unrelated ones.
+    Map: signed, every channel of a pixel a number of its own.
+    Chance: 0 for unrelated maps; 1 for a map that does not depend on the image, as `random`, which draws the same map
+        again.
     Args:
         attribution: The map.
         of: The scalar that is attributed.

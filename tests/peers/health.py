@@ -1,14 +1,14 @@
-"""Preflight and the masking verdict of all published checkpoints of the shared data: none of them deserves an alarm.
+"""Preflight and the masking verdict of all published checkpoints of the shared data: none of them deserves a FAIL.
 
-    python tests/peers/health.py SHARED_DATA > results/reference/peers/health.md
+    python tests/peers/health.py SHARED_DATA [--images 500] > results/reference/peers/health.md
 
-Preflight sees 250 test images, `masking` attacks 100 under Linf at the radius the training was for (8/255 and 0.3 for
-standard ones); there is no other model to transfer from.
+Preflight sees 250 test images, `masking` attacks 100 (or `--images`) under Linf at the radius the training was for
+(8/255 and 0.3 for standard ones); there is no other model to transfer from.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +37,11 @@ def alone(name: str) -> torch.nn.Module:
     raise NotApplicable(f"no {name} model of this data")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, images: int) -> None:
     """Print a line for each checkpoint."""
     torch.set_num_threads(1)
     print("# Preflight and masking verdict of 19 published checkpoints\n")
-    print(" ".join((__doc__ or "").split("\n\n")[2].split()) + "\n")
+    print(" ".join((__doc__ or "").split("\n\n")[2].split()) + f" Attacked here: {images}.\n")
     print(f"| checkpoint | Linf | preflight | masking | {' | '.join(SHOWN)} | seconds |")
     print("| --- | --- | --- | --- |" + " ---: |" * (len(SHOWN) + 1))
     for stated in CHECKPOINTS:
@@ -54,11 +54,11 @@ def main(folder: Path) -> None:
         some = data.test[:250]
         found = preflight(model, some.x, some.y, len(data.classes)).values()
         eps = RADII.get(name, USUAL[stated.dataset])
-        scores = masking(replace(case(model, data, 100, eps), surrogate=alone))
-        seen = {key: Share(float(values.nanmean()), 100) for key, values in scores.items()}
+        scores = masking(replace(case(model, data, images, eps), surrogate=alone), images=images)
+        seen = {key: Share(float(values.nanmean()), images) for key, values in scores.items()}
         judged = verdict(seen)
-        preflights = [finding.code for finding in found if finding.code]
-        reasons = [reason.code for reason in judged.reasons]
+        preflights = [f"{finding.level} {finding.code}" for finding in found if finding.code]
+        reasons = [f"{reason.level} {reason.code}" for reason in judged.reasons]
         print(
             f"| {name} | {eps} | {', '.join(preflights) or 'PASS'} | {', '.join(reasons) or 'PASS'} | "
             f"{' | '.join(f'{100 * seen[key].value:.0f}' for key in SHOWN)} | {time.process_time() - began:.0f} |",
@@ -67,4 +67,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=100)
+    given = parser.parse_args()
+    main(given.folder, given.images)

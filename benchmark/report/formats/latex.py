@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from benchmark.report.cells import Cell
+from benchmark.report.cells import NO_MORE, Cell
 from benchmark.report.formats.tex_text import FALLBACK, tex
 from benchmark.report.names import file_stem, norm_sign
-from benchmark.report.panels import Panel, cut, groups, label_lines, name
+from benchmark.report.panels import Panel, cut, groups, label_lines, name, shown_lines
 from benchmark.report.table import Table
 
 WIDTH = 490
@@ -32,7 +32,7 @@ _ROWS = 52
 
 def latex(table: Table) -> str:
     """The fragment: floats with a tabular a panel; the first has the label, the last the notes."""
-    names = [_lines(table, r) for r in range(len(table.rows))]
+    names = [_lines(table, r) for r in range(len(table.lines))]
     longest = max((points(line) for lines in names for line in lines), default=0.0)
     wide = [_column_points(table, i) + _GAP for i in range(len(table.columns))]
     panels = cut(table, wide, WIDTH - longest)
@@ -59,12 +59,21 @@ def _float(table: Table, pages: list[list[Panel]], i: int) -> str:
 
 def _column_points(table: Table, i: int) -> float:
     """The width of a column: its widest number, or its heading."""
-    cells = [row.cells[i] for row in table.rows]
-    means = max((points(cell.shown) * (_BOLD if cell.best else 1) for cell in cells), default=0.0)
-    reaches = max((_SCRIPT * points("±" + cell.reach) for cell in cells if cell.reach), default=0.0)
+    cells = [row.cells[i] for row in table.lines]
+    means, alone = (
+        max(
+            (points(c.shown) * (_BOLD if c.best else 1) for c in cells if bool(c.reach) == two),
+            default=0.0,
+        )
+        for two in (True, False)
+    )
+    # one sign has room between columns
+    reaches = max(
+        (_SCRIPT * points(f"±{c.reach}{c.signs[1:]}") for c in cells if c.reach), default=0.0
+    )
     column = table.columns[i]
     heads = [*label_lines(column), norm_sign(column.threat)]
-    return max(means + reaches, *(points(line) for line in heads))
+    return max(means + reaches, alone, *(points(line) for line in heads))
 
 
 def points(text: str) -> float:
@@ -132,7 +141,10 @@ def _tabular(table: Table, panel: Panel) -> str:
         *_headings(table, panel),
         r"\midrule",
     ]
-    rows = [line for r in range(len(table.rows)) for line in _row(table, r, panel)]
+    lines = [_row(table, r, panel) for r in shown_lines(table, panel)]
+    below = lines[len(table.rows) :]
+    rows = [line for own in lines[: len(table.rows)] for line in own]
+    rows += [r"\midrule"] * bool(below) + [line for own in below for line in own]
     return "\n".join(
         [
             r"\begin{tabular*}{\linewidth}{@{}l" + measure * len(panel) + "@{}}",
@@ -181,15 +193,16 @@ def _headings(table: Table, panel: Panel) -> list[str]:
 
 def _row(table: Table, r: int, panel: Panel) -> list[str]:
     first, *rest = _lines(table, r)
-    cells = [_cell(table.rows[r].cells[i]) for i in panel]
+    cells = [_cell(table.lines[r].cells[i]) for i in panel]
     empty = [" & "] * len(panel)
     return [_line([tex(first), *cells]), *(_line([r"\quad " + tex(line), *empty]) for line in rest)]
 
 
 def _cell(cell: Cell) -> str:
     # without width: the letters must not push the numbers out of line
-    mark = rf"\rlap{{\textsuperscript{{{cell.mark}}}}}" if cell.mark else ""
-    shown = tex(cell.shown).replace("-", r"\ensuremath{-}") if cell.seeds else "--"
+    signs = "".join(_mark(sign) for sign in (NO_MORE * bool(cell.unbeaten), cell.mark) if sign)
+    mark = rf"\rlap{{{signs}}}" if signs else ""
+    shown = "--" if cell.shown == "–" else tex(cell.shown).replace("-", r"\ensuremath{-}")
     mean = rf"\textbf{{{shown}}}" if cell.best else shown
     if not cell.reach:
         return rf"\multicolumn{{2}}{{c}}{{{mean}{mark}}}"
@@ -209,7 +222,7 @@ def minipage(notes: Sequence[str]) -> list[str]:
 
 
 def _mark(mark: str) -> str:
-    return tex(mark) if mark == "†" else rf"\textsuperscript{{{mark}}}"
+    return tex(mark) if mark in ("†", NO_MORE) else rf"\textsuperscript{{{mark}}}"
 
 
 def _line(cells: Sequence[str]) -> str:

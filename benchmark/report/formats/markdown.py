@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from benchmark.report.panels import Panel, name, panels, plain
+from benchmark.report.panels import Panel, name, panels, plain, shown_lines
 from benchmark.report.table import Table
 
 _WIDTH = 140
@@ -40,17 +40,21 @@ def _grid(table: Table, panel: Panel) -> str:
         for c in columns
     ]
     body = [
-        [escape(name(table, r)), *(_cell(table, r, i) for i in panel)]
-        for r in range(len(table.rows))
+        [_name(table, r), *(_cell(table, r, i) for i in panel)] for r in shown_lines(table, panel)
     ]
     rule = [":--", *["--:"] * len(panel)]
     return "\n".join(_line(cells) for cells in [["", *heads], rule, *body])
 
 
+def _name(table: Table, row: int) -> str:
+    text = escape(name(table, row))
+    return f"*{text}*" if table.lines[row] in table.controls else text
+
+
 def _cell(table: Table, row: int, column: int) -> str:
-    cell = table.rows[row].cells[column]
+    cell = table.lines[row].cells[column]
     text = f"**{plain(cell)}**" if cell.best else plain(cell)
-    return f"{text} <sup>{cell.mark}</sup>" if cell.mark else text
+    return f"{text} <sup>{cell.signs}</sup>" if cell.signs else text
 
 
 def _line(cells: Sequence[str]) -> str:

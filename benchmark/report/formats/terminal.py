@@ -8,7 +8,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from benchmark.report.names import shortened
-from benchmark.report.panels import Panel, groups, heading, name, panels, plain
+from benchmark.report.panels import Panel, groups, heading, name, panels, plain, shown_lines
 from benchmark.report.table import Table
 
 _NAME = 36
@@ -18,7 +18,7 @@ _NAME = 36
 def terminal(table: Table, width: int = 100) -> list[RenderableType]:
     """The title, one grid a panel, and the notes. Text objects throughout: a name is never read as markup."""
     notes = "\n".join([table.caption, *(f"{mark} {text}" for mark, text in table.footnotes)])
-    names = shortened([name(table, r) for r in range(len(table.rows))], _NAME)
+    names = shortened([name(table, r) for r in range(len(table.lines))], _NAME)
     limit = max([len(short) for short in names.values()], default=0)
     grids = [_grid(table, panel, names) for panel in panels(table, width, gap=2, limit=limit)]
     return [Text(table.title, style="bold"), *grids, Text(notes, style="dim")]
@@ -34,10 +34,10 @@ def _grid(table: Table, panel: Panel, names: dict[str, str]) -> Grid:
         # bottom-aligned, so that arrows and threats stand on one line
         padded = [top, *[""] * (depth - len(lines)), *lines]
         grid.add_column(Text("\n".join(padded), style="bold"), justify="right", no_wrap=True)
-    for r, row in enumerate(table.rows):
-        cells = [
-            Text(plain(row.cells[i]), style="bold" if row.cells[i].best else "") + row.cells[i].mark
-            for i in panel
-        ]
-        grid.add_row(Text(names[name(table, r)]), *cells)
+    shown_rows = shown_lines(table, panel)
+    for r in shown_rows:
+        cells = [table.lines[r].cells[i] for i in panel]
+        shown = [Text(plain(c), style="bold" if c.best else "") + c.signs for c in cells]
+        last = r == len(table.rows) - 1 and r != shown_rows[-1]
+        grid.add_row(Text(names[name(table, r)]), *shown, end_section=last)
     return grid

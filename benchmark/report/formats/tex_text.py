@@ -69,6 +69,7 @@ _COMMANDS = {
     "↓": r"\ensuremath{\downarrow}",
     "±": r"\ensuremath{\pm}",
     "†": r"\textsuperscript{\ensuremath{\dagger}}",
+    "‡": r"\textsuperscript{\ensuremath{\ddagger}}",
     "–": "--",
     "—": "---",
     "…": r"\ldots{}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 
 from benchmark.report.cells import Cell, Column
 from benchmark.report.table import Row, Table
@@ -23,32 +24,51 @@ HEADER = (
     ),
     *("threat", "measure", "direction", "range", "unit", "mean", "low", "high", "interval", "n"),
     *("seeds", "seed_min", "seed_max", "best", "p", "compared", "note"),
+    *("control", "beaten", "p_control", "compared_control"),
 )
 
 
 def tidy_csv(table: Table) -> str:
-    """The whole table; means and interval ends unrounded, empty where there is none."""
+    """The whole table; means and interval ends unrounded, empty where there is none.
+
+    Below a cell stand its controls, a line each: `control` names it, `beaten` says whether the cell above is
+    significantly better.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
     writer.writerows(
-        _line(table, row, column, cell)
+        line
         for row in table.rows
         for column, cell in zip(table.columns, row.cells, strict=True)
+        for line in _lines(_facts(table, row, column), column, cell)
     )
     return out.getvalue()
 
 
-def _line(table: Table, row: Row, column: Column, cell: Cell) -> tuple[object, ...]:
+def _facts(table: Table, row: Row, column: Column) -> tuple[object, ...]:
     return (
         *(table.dataset, row.name, row.model, row.trainer, row.dagger),
         *(column.family, column.metric, column.params, column.label, column.threat),
         *(column.measure, column.direction, column.scope, column.unit),
+    )
+
+
+def _lines(facts: tuple[object, ...], column: Column, cell: Cell) -> Iterator[tuple[object, ...]]:
+    yield (
+        *facts,
         *(_number(v * column.scale) for v in (cell.mean, cell.low, cell.high)),
         *(_interval(cell), cell.n, cell.seeds),
         *(_number(v * column.scale) for v in (cell.seed_min, cell.seed_max)),
-        *(cell.best, _number(cell.p), cell.compared, cell.reason),
+        *(cell.best, _number(cell.p), cell.compared, cell.reason, "", "", "", ""),
     )
+    for each in cell.beside:
+        yield (
+            *facts,
+            *(_number(v * column.scale) for v in (each.mean, each.low, each.high)),
+            *("", cell.n, cell.seeds, "", "", False, "", "", ""),
+            *(each.control, each.beaten, _number(each.p), each.compared),
+        )
 
 
 def _interval(cell: Cell) -> str:

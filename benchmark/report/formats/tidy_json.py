@@ -7,7 +7,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from benchmark.report.cells import Cell, Column
+from benchmark.report.cells import Beside, Cell, Column
+from benchmark.report.panels import plain
 from benchmark.report.table import Table
 
 
@@ -26,6 +27,10 @@ def tidy_json(table: Table) -> str:
             }
             for row in table.rows
         ],
+        "controls": [
+            {"name": row.name, "cells": [{"shown": plain(cell)} for cell in row.cells]}
+            for row in table.controls
+        ],
         "footnotes": [{"mark": mark, "text": text} for mark, text in table.footnotes],
     }  # fmt: skip
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -39,10 +44,19 @@ def _column(column: Column) -> dict[str, Any]:
 def _cell(cell: Cell, column: Column) -> dict[str, Any]:
     scaled = ("mean", "low", "high", "seed_min", "seed_max")
     numbers = {name: _number(getattr(cell, name) * column.scale) for name in scaled}
-    shown = f"{cell.shown} ± {cell.reach}" if cell.reach else cell.shown
     return {
-        **numbers, "n": cell.n, "seeds": cell.seeds, "shown": shown, "best": cell.best,
+        **numbers, "n": cell.n, "seeds": cell.seeds, "shown": plain(cell), "best": cell.best,
         "p": _number(cell.p), "compared": cell.compared, "reason": cell.reason,
+        "controls": [_beside(each, column) for each in cell.beside],
+    }  # fmt: skip
+
+
+def _beside(each: Beside, column: Column) -> dict[str, Any]:
+    scaled = ("mean", "low", "high")
+    numbers = {name: _number(getattr(each, name) * column.scale) for name in scaled}
+    return {
+        "control": each.control, **numbers, "p": _number(each.p), "compared": each.compared,
+        "beaten": each.beaten,
     }  # fmt: skip
 
 

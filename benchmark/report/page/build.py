@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmark.report.cells import Beside, Column
 from benchmark.report.names import norm_sign
 from benchmark.report.origin import data_used
 from benchmark.report.page.board import Board, board
@@ -88,10 +89,23 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"norms": norm_sign, "number": _number}
+    made.filters |= {"norms": norm_sign, "number": _number, "beside": _beside}
     # as the page's language sorts: no key order, so that columns stay in theirs
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": True, "separators": (",", ":")}
     return made
+
+
+def _beside(controls: Sequence[Beside], column: Column) -> str:
+    """What the controls of a cell scored, in words."""
+    groups = {"better than": True, "not significantly better than": False}
+    said = [
+        f"{words} {', '.join(own)}"
+        for words, beaten in groups.items()
+        if (
+            own := [f"{c.control} {column.written(c.mean)}" for c in controls if c.beaten == beaten]
+        )
+    ]
+    return f"Controls: {'; '.join(said)}" if said else ""
 
 
 def _number(value: float) -> str:

@@ -37,13 +37,14 @@
     const header = one("th", tr), link = one("a", header);
     const cells = all("td", tr).map((td) => ({
       v: number(td.dataset.v), l: number(td.dataset.l), h: number(td.dataset.h), n: td.dataset.n, s: td.dataset.s, why: td.title,
+      beside: td.dataset.beside ?? "", sign: "unbeaten" in td.dataset ? "‡" : "",
     }));
     const dagger = tr.dataset.dagger === "yes";
     const text = `${tr.dataset.name} ${tr.dataset.find} ${link.textContent}`.toLowerCase();
     return { tr, index, cells, dagger, text, name: link.textContent + (dagger ? "†" : ""), anchor: link.hash.slice(1), kind: tr.dataset.kind, origin: tr.dataset.origin };
   }
   const interval = (column, cell) => Number.isNaN(cell.l) ? "" : ` (${column.written(cell.l)} to ${column.written(cell.h)})`;
-  const shown = (column, cell) => Number.isNaN(cell.v) ? "–" : column.written(cell.v) + interval(column, cell);
+  const shown = (column, cell) => Number.isNaN(cell.v) ? "–" : column.written(cell.v) + cell.sign + interval(column, cell);
 
   // ---------- leaderboard: sort and filter
   function sortable(panel) {
@@ -416,7 +417,7 @@
     for (const column of panel.columns) {
       const cell = row.cells[column.index];
       const text = Number.isNaN(cell.v) && cell.why ? cell.why : shown(column, cell);
-      list.append(make("div", {}, make("dt", {}, column.label), make("dd", {}, text)));
+      list.append(make("div", {}, make("dt", {}, column.label), make("dd", {}, text, ...(cell.beside ? [make("small", {}, cell.beside)] : []))));
     }
     place.append(list);
   }

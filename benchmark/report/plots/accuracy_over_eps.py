@@ -5,13 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from benchmark.report.curves import draw_curves, key
+from benchmark.report.curves import draw_curves, key, legend, told
 from benchmark.report.names import file_stem, norm_sign
 from benchmark.report.read import Run
 from benchmark.report.series import attacked, clean, named, points, threat
-from benchmark.report.style import Look, legend_below, looks, percent
+from benchmark.report.style import Look, looks, percent
 
 
 def accuracy_over_eps(run: Run) -> dict[str, Figure]:
@@ -28,17 +27,17 @@ def _figure(run: Run) -> Figure | None:
     panels = _panels(records)
     if not panels:
         return None
-    names = list(dict.fromkeys(name for lines in panels.values() for name in lines["row"]))
+    every = pd.concat(panels.values())
+    heights = every.groupby("row", sort=False)["value"].mean()
+    shown = told(heights, look)
     figure = Figure(figsize=(max(3.0 * len(panels), 3.8), 2.5))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, ((norm, label), lines) in zip(axes, panels.items(), strict=True):
-        _panel(axis, lines, look)
+        _panel(axis, lines, shown)
         axis.set_title(f"{label}, {norm_sign(norm + ' 0')[:-2]}")
     axes[0].set_ylabel("accuracy")
     axes[0].set_ylim(0, 1)
-    shown = [look[name] for name in names]
-    handles = [Line2D([], [], color=one.color, marker=one.marker, ls=one.line) for one in shown]
-    legend_below(figure, handles, [one.name for one in shown], key(pd.concat(panels.values())))
+    legend(figure, shown, len(heights), key(every, shown))
     return figure
 
 

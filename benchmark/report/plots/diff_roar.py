@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.curves import draw_curves, key
+from benchmark.report.curves import draw_curves, key, legend, told
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import named, points
-from benchmark.report.style import GREY, Look, legend_below, looks, percent
+from benchmark.report.style import GREY, Look, looks, percent
 
 _TOP, _BOTTOM = "top_accuracy", "bottom_accuracy"
 _ACROSS = 3
@@ -30,7 +30,8 @@ def _figure(run: Run) -> Figure | None:
     labels = list(lines["label"].unique())
     if not labels:
         return None
-    look = looks(records["row"].unique())
+    heights = lines.groupby("row", sort=False)["value"].mean()
+    look = told(heights, looks(records["row"].unique()))
     down = -(-len(labels) // _ACROSS)
     across = -(-len(labels) // down)
     figure = Figure(figsize=(max(2.6 * across, 3.6), 2.3 * down))
@@ -41,9 +42,8 @@ def _figure(run: Run) -> Figure | None:
         axis.remove()
     for axis in axes[:, 0]:
         axis.set_ylabel("difference of accuracies")
-    shown = [look[name] for name in lines["row"].unique()]
-    handles = [Line2D([], [], color=o.color, marker=o.marker, ls=o.line, ms=3.2) for o in shown]
-    legend_below(figure, handles, [one.name for one in shown], key(lines))
+    random = Line2D([], [], color=GREY, ls=(0, (3, 2)), lw=1.2)
+    legend(figure, look, len(heights), key(lines, look), {"random maps, in expectation": random})
     return figure
 
 

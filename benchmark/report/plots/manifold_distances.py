@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
+from benchmark.report.curves import REST, legend, told
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import marked_names
-from benchmark.report.style import GREY, Look, legend_below, looks
+from benchmark.report.style import GREY, Look, looks
 
 _METRIC, _MOVED, _CLEAN = "reconstruction_distance", "distance", "clean_distance"
 _GRID = 200
@@ -33,7 +34,8 @@ def _figure(run: Run) -> Figure | None:
     moved, clean = _images(run, _MOVED), _images(run, _CLEAN)
     if moved.empty:
         return None
-    look = looks(marked_names(run.records).values())
+    heights = moved.groupby("row", sort=False)["value"].mean()
+    look = told(heights, looks(marked_names(run.records).values()))
     settings = list(moved["label"].unique())
     figure = Figure(figsize=(max(3.3 * len(settings), 4.2), 2.5))
     axes = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
@@ -42,13 +44,9 @@ def _figure(run: Run) -> Figure | None:
         axis.set_title(label)
         axis.set_xlabel("normalised distance")
     axes[0].set_ylabel("density")
-    shown = [look[str(row)] for row in moved["row"].unique()]
-    handles: list[Line2D] = [
-        Line2D([], [], color=o.color, ls=o.line, marker=o.marker, ms=3.2) for o in shown
-    ]
-    handles.append(Line2D([], [], color=GREY, lw=5, alpha=0.4))
-    names = [*(one.name for one in shown), "unchanged images"]
-    legend_below(figure, handles, names, "Gaussian kernels, Scott's bandwidth; markers: the means")
+    unchanged = {"unchanged images": Line2D([], [], color=GREY, lw=5, alpha=0.4)}
+    title = "Gaussian kernels, Scott's bandwidth; markers: the means"
+    legend(figure, look, len(heights), title, unchanged)
     return figure
 
 
@@ -88,9 +86,12 @@ def _panel(axis: Axes, moved: pd.DataFrame, clean: pd.DataFrame, look: dict[str,
     if heights is not None:
         axis.fill_between(grid, 0, heights, color=GREY, alpha=0.3, lw=0)
     for row, images in moved.groupby("row", sort=False):
-        own, style = images["value"].to_numpy(float), look[str(row)]
+        own, style = images["value"].to_numpy(float), look.get(str(row))
         heights = _density(own, grid)
         if heights is None:
+            continue
+        if style is None:
+            axis.plot(grid, heights, **REST)
             continue
         axis.plot(grid, heights, color=style.color, ls=style.line, lw=1.2, zorder=3)
         at = own.mean()

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from benchmark.report.curves import REST, legend, told
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import marked_names
-from benchmark.report.style import Look, legend_below, looks, percent
+from benchmark.report.style import Look, looks, percent
 
 _PANELS = {
     "loss": "training loss, each method's own",
@@ -36,13 +36,16 @@ def _figure(run: Run) -> Figure | None:
     if not shown:
         return None
     kept = _named(run.trainings, run)
-    look = looks(marked_names(run.records).values())
+    # the mean of the last panel's quantity, as in the other plots of curves
+    heights = epochs.groupby("row", sort=False)[list(shown)[-1]].mean()
+    look = told(heights, looks(marked_names(run.records).values()))
     figure = Figure(figsize=(max(3.3 * len(shown), 3.8), 2.6))
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for axis, (name, title) in zip(axes, shown.items(), strict=True):
         for row, log in epochs.groupby("row", sort=False):
-            _curve(axis, log, name, look[str(row)])
-            _ring(axis, kept[kept["row"] == row], name, look[str(row)])
+            _curve(axis, log, name, look.get(str(row)))
+            if str(row) in look:
+                _ring(axis, kept[kept["row"] == row], name, look[str(row)])
         axis.set_xlabel("epoch")
         axis.set_ylabel(title)
     if "loss" in shown:
@@ -52,10 +55,8 @@ def _figure(run: Run) -> Figure | None:
         axes[0].yaxis.set_minor_formatter(NullFormatter())
     if "validation" in shown:
         axes[-1].yaxis.set_major_formatter(percent)
-    lines = [look[str(row)] for row in epochs["row"].unique()]
-    handles = [Line2D([], [], color=o.color, marker=o.marker, ls=o.line, ms=3.2) for o in lines]
     title = "mean over seeds; shaded: from the least to the most of them; rings: the kept epochs"
-    legend_below(figure, handles, [one.name for one in lines], title)
+    legend(figure, look, len(heights), title)
     return figure
 
 
@@ -74,9 +75,12 @@ def _several(epochs: pd.DataFrame, name: str) -> bool:
     return epochs.loc[np.isfinite(epochs[name].astype(float)), "epoch"].nunique() > 1
 
 
-def _curve(axis: Axes, log: pd.DataFrame, name: str, look: Look) -> None:
+def _curve(axis: Axes, log: pd.DataFrame, name: str, look: Look | None) -> None:
     seeds = log.groupby("epoch")[name].agg(["mean", "min", "max"])
     x = seeds.index.to_numpy(float) + 1
+    if look is None:
+        axis.plot(x, seeds["mean"], **REST)
+        return
     axis.plot(
         *(x, seeds["mean"]),
         color=look.color, ls=look.line, marker=look.marker, ms=3.2, lw=1.1,
