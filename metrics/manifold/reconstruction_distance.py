@@ -27,12 +27,11 @@ def reconstruction_distance(
     """How far from the manifold a long walk up the model's own loss gradient leads.
 
     Every image is moved by the same number of equally long steps inside the same large L2 ball, and its pixels are cut
-    to [0, 1] after each. The cut shortens the walk by what the model sends beyond black and white: on MNIST often to
-    5.8 of 6, with some models to far less. So models differ in the direction and in the length that is left
-    (`walked`). The distance is to the image's projection (encode and decode by a generator fitted to the training
-    images, or the true manifold's nearest point), on the scale on which the clean images run from 0 to 1. Where these
-    are all equally far (on `planted` they lie on the true manifold), it is the distance as a share of eps. Images whose
-    move does not change the prediction of the referee, one and the same classifier for all models, are left out.
+    to [0, 1] after each, which shortens the walk (`walked`). The distance is to the image's projection (encode and
+    decode by a generator fitted to the training images, or the true manifold's nearest point), on the scale on which
+    the clean images run from 0 to 1. Where these are all equally far (on `planted` they lie on the true manifold), it
+    is the distance as a share of eps. Images whose move does not change the prediction of the referee, one and the same
+    classifier for all models, are left out.
 
     The paper's own protocol is generator = "vae_gan" with epochs = 30 (colour: 150) and latent = "sample".
 
@@ -40,12 +39,10 @@ def reconstruction_distance(
     Formula: (||a - R(a)||_2 - min_clean) / (max_clean - min_clean), a = x after PGD without random start;
         ||a - R(a)||_2 / eps where max_clean - min_clean < eps / 1000
     Measures:
-        distance (lower, unbounded): Normalised distance; 0..1 is the range of the clean images, or from the manifold to
-            eps.
+        distance (lower, unbounded): Normalised distance; 0..1 is the range of the clean images, or up to eps.
         auroc (lower, 0..1): Share of the clean images that are nearer, equally far ones half; its mean is the area
             under the ROC curve of the distance as a detector of the moved images, 0.5 where it cannot tell them.
-        clean_distance (none, 0..inf): Normalised distance of the unchanged images; at most 1 unless all are equally
-            far, as one image alone is.
+        clean_distance (none, 0..inf): That of the unchanged images; at most 1 unless all are equally far.
         kept (none, 0..1): The referee's prediction changed.
         walked (none, 0..inf): L2 length of the move in pixel units, at most eps.
     Map: none; the walk follows the loss gradient with all its channels.
