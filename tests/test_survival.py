@@ -355,7 +355,8 @@ def test_a_full_disk_ends_the_run_at_once_and_the_next_one_completes_it(world):
     (world / "full").unlink()
     result, titles, _ = done(world, planned)
     assert result.failed == ()
-    assert "train standard, seed 0" not in titles
+    # the disk was full for the cell of a model that was there; the other may still have been in training
+    assert sum(title.startswith("train ") for title in titles) < 2
     assert len(value(world, "full_")) == len(value(world, "gini")) == 2
 
 
