@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -48,10 +47,6 @@ def _numbers(seeds: str | None) -> list[int]:
 def stem(name: str) -> str:
     """A name or path as part of a file's name."""
     return re.sub(r"\W+", "-", name.removesuffix(".py")).strip("-")
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_named(name: str) -> str:

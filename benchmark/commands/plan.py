@@ -20,7 +20,7 @@ from benchmark.commands._options import (
     Trainers,
     Workers,
 )
-from benchmark.commands._shared import cores, out, planned_as
+from benchmark.commands._shared import out, planned_as
 
 
 def plan(
@@ -30,10 +30,11 @@ def plan(
     workers: Workers = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show the cells of a suite, their number and an estimate of the time. Trains nothing."""
+    from benchmark.executors import processes
     from benchmark.running import costs
 
     planned = planned_as(suite, dataset, model, trainer, metric, seeds, limit, split, scale)
-    overview = costs.overview(planned, workers or cores())
+    overview = costs.overview(planned, workers or processes.usual("cpu"))
     if as_json:
         print(json.dumps(overview, indent=1))
         return
