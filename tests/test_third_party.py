@@ -829,3 +829,31 @@ def test_the_table_of_published_numbers_is_made_by_its_command(tmp_path):
         "paper": '"A "title"", https://x', "extra_data": True,
     }  # fmt: skip
     assert read["cifar10"]["Linf"]["Gowal2020Uncovering_x"]["licence"] == "Apache-2.0"
+
+
+# ---- cards ----
+
+
+def test_the_card_of_a_librarys_model_says_where_it_is_from() -> None:
+    text, facts = describe("torchvision:resnet18")
+    assert facts["top1"] == 69.758
+    assert facts["classes"] == 1000
+    assert facts["download"] == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+    assert "Licence of the weights: " in text
+    with pytest.raises(SpecError, match=r"no weights 'NO' of resnet18; valid: IMAGENET1K_V1"):
+        describe("torchvision:resnet18?weights=NO")
+
+
+def test_the_card_of_a_file_has_its_digest_and_loads_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.pt"
+    path.write_bytes(b"not a checkpoint")
+    text, facts = describe(f"file:{path}@mlp")
+    assert facts["sha256"] == hashlib.sha256(b"not a checkpoint").hexdigest()
+    assert facts["bytes"] == 16
+    assert "Architecture: mlp" in text
+    with pytest.raises(SpecError, match="does not exist"):
+        describe(f"file:{tmp_path}/none.pt@mlp")
+    code = tmp_path / "make.py"
+    code.write_text("raise AssertionError('it was run')\ndef model(): ...")
+    with pytest.raises(SpecError, match="has no card"):
+        describe(f"python:{code}:model")

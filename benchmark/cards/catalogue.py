@@ -42,6 +42,10 @@ def describe(name: str) -> tuple[str, dict[str, Any]]:
     """The card of anything that has a name, as text and as facts; CardError or SpecError with the nearest names."""
     if name.startswith(published.PREFIX):
         return published.describe(name)
+    if name.startswith(("torchvision:", "timm:", "file:", "python:")):
+        from benchmark.models._shown import describe as shown
+
+        return shown(name)
     found: list[tuple[str, dict[str, Any]]] = []
     if name in suites.names():
         suite = suites.read(name)

@@ -8,7 +8,7 @@ from benchmark.commands._options import Json
 
 
 def show(name: str, as_json: Json = False) -> None:
-    """Show the card of a trainer, metric, attribution, model, data set or suite."""
+    """Show the card of a trainer, metric, attribution, model (timm:NAME, file:PATH@ARCH, ...), data set or suite."""
     from benchmark.cards.catalogue import describe
 
     text, facts = describe(name)
