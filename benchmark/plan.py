@@ -184,19 +184,21 @@ class _Planner:
 
     def trainings(self) -> Iterator[Training]:
         """Third-party models first, then every trainer, grid point, threat and seed."""
-        for text in self.suite.model:
-            try:
-                found = spec.parse(text)
-            except spec.SpecError as error:
-                raise SuiteError(f"{self.suite.file}: model: {error}") from None
-            yield Training(
-                self.data, found.text, None, None, None, None, 0, "pretrained", self.reference
-            )
+        yield from map(self._pretrained, self.suite.model)
         for number, entry in expanded(self.suite.trainer, "trainers"):
             place = f"trainer[{number}]"
             for part, level in self._grid(place, entry, "trainers"):
                 for seed in self.suite.seeds:
                     yield self._training(part, level, entry, place, seed)
+
+    def _pretrained(self, text: str) -> Training:
+        try:
+            found = spec.parse(text)
+        except spec.SpecError as error:
+            raise SuiteError(f"{self.suite.file}: model: {error}") from None
+        return Training(
+            self.data, found.text, None, None, None, None, 0, "pretrained", self.reference
+        )
 
     def _training(
         self, part: Part, level: ThreatModel | None, entry: Entry, place: str, seed: int
@@ -216,10 +218,10 @@ class _Planner:
             yield from self._grid(place, entry, "metrics")
 
     def surrogate(self, metric: Part, level: ThreatModel | None, seed: int) -> Training | None:
-        """What the setting `source` (or `referee`) of a metric names: the trainer as the suite's first entry of it is.
+        """What the setting `source` (or `referee`) of a metric names: a third-party model of the suite, or a trainer.
 
-        It trains against the metric's threat, whatever the entry's own; without an entry it has the suite's recipe.
-        So it is the very training of the run, and done once, where the run has one like it.
+        The trainer is as the suite's first entry of it is, but for its threat, which is the metric's; without an entry
+        it has the suite's recipe. So it is the very training of the run, and done once, where the run has one like it.
         """
         setting = _surrogate_setting(metric.card)
         if setting is None:
@@ -227,7 +229,14 @@ class _Planner:
         name = str(dict(metric.settings).get(setting.name, setting.default))
         if name == "own":  # the model itself
             return None
+        if name in self.suite.model:
+            return self._pretrained(name)
         place = f"{metric.card.name}.{setting.name}"
+        if name.partition(":")[0] in spec.FORMS:
+            known = ", ".join(self.suite.model) or "none"
+            raise SuiteError(
+                f"{self.suite.file}: {place}: {name!r} is no model of the suite ({known}); add it to model"
+            )
         found = self.named(place, "trainers", name)
         entries = (e for _, e in expanded(self.suite.trainer, "trainers") if e.name == name)
         entry = next(entries, Entry(name=name)).model_copy(update={"threat": None})

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark import suite
@@ -16,8 +17,8 @@ from benchmark.grading import grade
 from benchmark.measuring import services
 from benchmark.measuring.measure import case as case_of
 from benchmark.measuring.measure import cell_key, method
-from benchmark.measuring.place import Place
-from benchmark.measuring.training import model_key
+from benchmark.measuring.place import Place, dataset
+from benchmark.measuring.training import model_key, third_party, untrained
 from benchmark.plan import Cell, Part, Plan, plan
 from benchmark.running.run import run
 from benchmark.suite import SuiteError
@@ -26,6 +27,7 @@ from metrics.randomness import Draws
 from metrics.robustness.pgd import pgd
 from metrics.robustness.transfer import transfer
 from metrics.threat import L2, Linf, ThreatModel
+from trainers.recipe import Recipe
 
 SUITE = """
 name = "tiny"
@@ -180,6 +182,40 @@ def test_only_the_named_source_is_handed_out_and_never_the_subject(
         services.surrogate(place, cell, "m", "trades")
     with pytest.raises(ValueError, match="names none"):
         services.surrogate(place, replace(cell, surrogate=None), "m", "trades")
+
+
+def test_a_third_partys_model_is_a_source(made: Plan, tmp_path: Path) -> None:
+    theirs = untrained(dataset(made.data, None), "digits", Recipe("mlp"), 3)
+    state = {n.removeprefix("net."): v for n, v in theirs.state_dict().items() if "net." in n}
+    text = f"file:{tmp_path / 'theirs.safetensors'}@mlp"
+    save_file(state, tmp_path / "theirs.safetensors")
+    entries = [suite.Entry(name="transfer", source=text)]
+    given = suite.changed(made.suite, trainers=["standard"], seeds=[0], models=[text])
+    planned = plan(given.model_copy(update={"metric": entries}))
+    place = Place(tmp_path / "out", None, "cpu")
+    assert run(planned, place, 1, begin=lambda _: lambda outcome: None, words="").failed == ()
+    rows = pd.read_csv(place.folder / "records.csv").query("metric == 'transfer'")
+    own = rows[rows["trainer"] == "pretrained"]
+    assert own["value"].isna().all()
+    assert own["note"].str.contains("is this very model").all()
+    cell = next(c for c in planned.cells if c.training.trainer)
+    key = model_key(place, cell.training, {})
+    measured = case_of(place, cell, key)
+    source = measured.surrogate(text)
+    assert torch.equal(
+        source(measured.x), third_party(text, dataset(made.data, None)).model(measured.x)
+    )
+    stored = place.store.load("cells", cell_key(place, cell, key))[0]
+    assert torch.equal(transfer(measured, source=text)["margin"], stored["margin"])
+
+
+def test_a_source_that_is_no_model_of_the_suite_is_refused(tiny: Path) -> None:
+    entries = [suite.Entry(name="transfer", source="file:theirs.pt@mlp")]
+    wrong = suite.read(str(tiny)).model_copy(update={"metric": entries})
+    with pytest.raises(
+        SuiteError, match=r"transfer\.source: 'file:.*' is no model of the suite \(none\)"
+    ):
+        plan(wrong)
 
 
 def test_a_run_trains_each_model_once_and_transfers_between_them(

@@ -16,8 +16,9 @@ from benchmark.cards import ROOT
 from benchmark.datasets.base import Dataset, Split
 from benchmark.measuring import retraining
 from benchmark.measuring.place import Place, dataset, prints
-from benchmark.measuring.training import experiment, model, model_key
-from benchmark.plan import Cell
+from benchmark.measuring.training import experiment, model, model_key, third_party
+from benchmark.models.base import ModelError
+from benchmark.plan import Cell, Training
 from metrics.case import Manifold, NotApplicable
 from metrics.manifold._generators import GENERATORS, VaeManifold
 from metrics.randomness import Draws
@@ -34,7 +35,7 @@ def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
         "refit": lambda: [images, retraining.facts(training, place.device)],
         "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
         "train_x": lambda: images,
-        "surrogate": lambda: other and experiment(place, other, {}),
+        "surrogate": lambda: other and _experiment(place, other),
         "mask": lambda: keys.code_version(_module(training.data.name)),
     }
     return {name: describe() for name, describe in known.items() if name in used}
@@ -43,15 +44,31 @@ def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
 def surrogate(place: Place, cell: Cell, subject: str, name: str) -> nn.Module:
     """The other model that the cell names, which a job of its own has trained before."""
     other = cell.surrogate
-    if other is None or other.trainer is None or other.trainer.reference != name:
-        known = "none" if other is None or other.trainer is None else other.trainer.reference
+    known = "none"
+    if other is not None:
+        known = other.trainer.reference if other.trainer else other.model
+    if other is None or known != name:
         raise ValueError(
             f"{cell.metric.card.name} asks for a surrogate by {name!r}, but its setting 'source: str' names {known}"
         )
-    key = model_key(place, other, {})
+    key = model_key(place, other, _weights(place, other))
     if key == subject:
         raise NotApplicable(f"the source {name!r} is this very model")
     return model(place, other, key)
+
+
+def _experiment(place: Place, other: Training) -> str:
+    try:
+        return experiment(place, other, _weights(place, other))
+    except ModelError as error:  # the cell will fail with it
+        return str(error)
+
+
+def _weights(place: Place, other: Training) -> dict[str, str]:
+    """The sha256 of a third party's model, as keys want it."""
+    if other.trainer:
+        return {}
+    return {other.model: third_party(other.model, dataset(other.data, place.data)).sha256}
 
 
 def manifold(

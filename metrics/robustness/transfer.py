@@ -23,7 +23,8 @@ def transfer(
     """Accuracy on the adversarial examples of another model of the same data: what an attacker without access has.
 
     The source is the classifier that the trainer `source` gives with the suite's recipe and the same seed (the run's
-    own, where it has one). A trainer with a threat trains against the threat of the evaluation.
+    own, where it has one), or one of the suite's third-party models. A trainer with a threat trains against the threat
+    of the evaluation.
 
     Label: Transfer from {source}
     Threat: needed
@@ -34,7 +35,8 @@ def transfer(
         invalid (lower, 0..1): The attacked image left the ball or [0, 1] (it does not count as broken).
         margin (lower, unbounded): max_k z_k - z_y on the attacked image; positive where it is misclassified.
     Args:
-        source: The trainer, or the file of one, whose model the examples are made on.
+        source: The trainer, or the file of one, whose model the examples are made on; or a model of the suite, as it
+            stands there (file:..., robustbench:..., ...).
         steps: Gradient steps.
         step_size: Length of a step in pixel units; none means 2.5 eps / steps.
     Cost: `steps` gradients of the source per image; the training of the source where the run has none like it
