@@ -233,6 +233,13 @@ def test_groups_give_what_one_by_one_gives(place, training, jobs, tmp_path, monk
     assert keys_of(other).isdisjoint(keys_of(place)), "a program of its own has keys of its own"
 
 
+def trained_as_one(training, models):
+    """The models on the same 40 images, seeds by their place."""
+    train = dataset(training.data, None).train[:40]
+    images, number = Images(train.x, train.y, train.ids), len(models)
+    plain_training.several(models, [images] * number, recipe=RECIPE, seeds=range(number))
+
+
 def test_too_little_memory_halves_the_program(training, monkeypatch, caplog):
     sizes, real = [], plain_training._trained
 
@@ -243,10 +250,7 @@ def test_too_little_memory_halves_the_program(training, monkeypatch, caplog):
         return real(models, *rest)
 
     monkeypatch.setattr(plain_training, "_trained", small)
-    train = dataset(training.data, None).train[:40]
-    images = Images(train.x, train.y, train.ids)
-    models = [fresh(RECIPE, seed) for seed in (0, 1, 2)]
-    plain_training.several(models, [images] * 3, recipe=RECIPE, seeds=[0, 1, 2])
+    trained_as_one(training, [fresh(RECIPE, seed) for seed in range(3)])
     assert sizes == [3, 1, 2, 1, 1]
     assert "out of memory: 3 models are trained in two halves" in caplog.text
 
@@ -264,13 +268,11 @@ def test_a_half_that_is_no_program_leaves_all_models_as_they_were(training, monk
         return real(models, *rest)
 
     monkeypatch.setattr(plain_training, "_trained", small)
-    train = dataset(training.data, None).train[:40]
-    images = Images(train.x, train.y, train.ids)
-    models = [fresh(RECIPE, seed) for seed in (0, 1, 2)]
+    models = [fresh(RECIPE, seed) for seed in range(3)]
     with pytest.raises(plain_training.CannotBatch, match="refused"):
-        plain_training.several(models, [images] * 3, recipe=RECIPE, seeds=[0, 1, 2])
+        trained_as_one(training, models)
     assert programs == [3, 1, 2]
-    for model, seed in zip(models, (0, 1, 2), strict=True):
+    for seed, model in enumerate(models):
         for name, value in fresh(RECIPE, seed).state_dict().items():
             assert torch.equal(model.state_dict()[name], value), name
 
@@ -287,8 +289,5 @@ def test_what_did_not_fit_is_let_go_before_the_halves_begin(training, monkeypatc
         return real(models, *rest)
 
     monkeypatch.setattr(plain_training, "_trained", small)
-    train = dataset(training.data, None).train[:40]
-    images = Images(train.x, train.y, train.ids)
-    models = [fresh(RECIPE, seed) for seed in (0, 1)]
-    plain_training.several(models, [images] * 2, recipe=RECIPE, seeds=[0, 1])
+    trained_as_one(training, [fresh(RECIPE, seed) for seed in range(2)])
     assert len(large) == 3
