@@ -176,7 +176,7 @@ class _Planner:
         self.suite, self.facts = suite, facts
         self.data = DataSpec(suite.dataset, suite.train_limit, suite.limit, suite.split)
         # the last epoch counts, as in Kim, Seo & Jeon: a retraining has no validation of its own
-        self.reference = dataclasses.replace(self.recipe("recipe", {}), keep="last")
+        self.reference = dataclasses.replace(self.recipe("retrain", suite.retrain), keep="last")
         try:
             self.threat = threat(suite.threat, facts.threats)
         except ValueError as error:

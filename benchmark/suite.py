@@ -86,6 +86,9 @@ class Suite(BaseModel):
     """For every trainer and metric that names none: "Linf" (the data set's own radius), "Linf 8/255", "Linf *0.5"."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     """Changes to the data set's recipe, for all trainers."""
+    retrain: dict[str, Any] = Field(default_factory=dict)
+    """Further changes to the recipe for the classifier that ROAR, KAR and DiffROAR retrain, as in
+    `precision = "bfloat16"`."""
     trainer: list[Entry] = []
     metric: Annotated[list[Entry], MinLen(1)]
     model: list[str] = []

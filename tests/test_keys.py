@@ -42,6 +42,7 @@ OTHER = {
     "architecture": "mlp", "activation": "gelu", "epochs": 7, "batch_size": 9, "optimiser": "sgd", "lr": 0.01,
     "weight_decay": 0.1, "schedule": "constant", "augment": "crop_flip", "keep": "last",
     "pixels": "symmetric", "budget": "cost", "order": "stored", "ema": 0.9, "precision": "bfloat16", "eps_ramp": 0.5,
+    "memory_format": "channels_last",
 }  # fmt: skip
 
 

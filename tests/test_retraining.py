@@ -174,6 +174,7 @@ def test_as_one_program_they_are_what_they_are_one_by_one(training, recipe):
 ALONE = {
     **RECIPES,
     "bfloat16": replace(RECIPE, precision="bfloat16"),
+    "channels last": replace(RECIPE, memory_format="channels_last"),
     "ema": replace(RECIPE, ema=0.9),
 }
 

@@ -17,7 +17,7 @@ from metrics.batching import in_batches, predict
 from metrics.randomness import Draws
 from metrics.threat import ThreatModel
 from trainers._cost import Cost, Meter
-from trainers._optimisation import augment, averaged, optimiser, rate
+from trainers._optimisation import augment, averaged, laid_out, optimiser, rate
 from trainers.base import (
     Diverged,
     Epoch,
@@ -35,7 +35,7 @@ class Loop:
     """Epochs of optimiser steps in a keyed order, with the checkpoint chosen on the validation split."""
 
     def __init__(self, model: nn.Module, setup: Setup, objective: Objective) -> None:
-        self.model, self.setup, self.objective = model, setup, objective
+        self.model, self.setup, self.objective = laid_out(model, setup.recipe), setup, objective
         self.recipe, self.seed = setup.recipe, setup.seed
         self.optimiser = optimiser(model, setup.recipe)
         self.average = averaged(model, setup.recipe)
@@ -64,6 +64,7 @@ class Loop:
             if snapshots and len(self.log) < self.epochs:
                 snapshots.offer(self._snapshot)
         self.model.load_state_dict(self.weights)
+        self.model.to(memory_format=torch.contiguous_format)
         self._check_outputs()
         return Trained(self.model.eval(), self.log, self.kept, self._cost())
 

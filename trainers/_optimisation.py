@@ -1,4 +1,4 @@
-"""What a recipe's words mean for the weights and the images: optimiser, learning rate, averaging, augmentation."""
+"""What a recipe's words mean for the weights and the images: layout, optimiser, learning rate, averaging, augmentation."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from metrics.randomness import Draws
 from trainers.recipe import Recipe
+
+_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def laid_out(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """The model with its weights as the recipe's memory format has them; convolutions then pass it on to the images."""
+    return model.to(memory_format=_FORMATS[recipe.memory_format])
 
 
 def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -37,6 +37,8 @@ class Recipe:
     """crop_flip: shift by up to 4 pixels with zero padding, and mirror half of the images."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast in training steps; methods that differentiate input gradients refuse it."""
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    """How weights and images of convolutions lie in memory while training: a matter of speed, but for rounding."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then what is kept; 0: no average."""
     keep: Literal["best", "last"] = "best"

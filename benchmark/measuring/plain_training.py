@@ -19,7 +19,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from metrics.randomness import Draws
-from trainers._optimisation import augment, optimiser, rate
+from trainers._optimisation import augment, laid_out, optimiser, rate
 from trainers.base import Diverged, Images
 from trainers.recipe import Recipe
 from trainers.standard import standard
@@ -39,7 +39,7 @@ def one(model: nn.Module, images: Images, *, recipe: Recipe, seed: int) -> None:
         nothing = Images(*(part[:0] for part in images))
         standard(model, images, nothing, recipe=recipe, threat=None, seed=seed)
         return
-    model.train()
+    laid_out(model, recipe).train()
     steps = optimiser(model, recipe)
     for epoch in range(recipe.epochs):
         for progress, x, y in _batches(images, recipe, seed, epoch):
@@ -53,7 +53,7 @@ def one(model: nn.Module, images: Images, *, recipe: Recipe, seed: int) -> None:
             steps.zero_grad()
             loss.backward()
             steps.step()
-    model.eval()
+    model.to(memory_format=torch.contiguous_format).eval()
 
 
 def several(

@@ -47,10 +47,11 @@ class Task:
         return train, test
 
     def fresh(self, seed: int) -> nn.Module:
-        size = {"digits": 8, "mnist": 28}[self.data]
+        size = {"digits": 8, "mnist": 28, "cifar10": 32}[self.data]
+        channels = 3 if self.data == "cifar10" else 1
         return build(
-            self.recipe.architecture, channels=1, classes=10, size=size,
-            mean=[0.3], std=[0.35], seed=seed, activation=self.recipe.activation,
+            self.recipe.architecture, channels=channels, classes=10, size=size,
+            mean=[0.3] * channels, std=[0.35] * channels, seed=seed, activation=self.recipe.activation,
         )  # fmt: skip
 
 
@@ -62,6 +63,12 @@ TASKS = {
         Recipe("kim2019_mnist", epochs=2, batch_size=100, order="stored", schedule="constant"),
         1000,
     ),
+    "kim2019_cifar": Task(
+        "cifar10",
+        Recipe("kim2019_cifar", epochs=5, batch_size=100, order="stored", schedule="constant"),
+        2000,
+    ),
+    "cifar_small": Task("cifar10", Recipe("small_cnn", epochs=10, batch_size=100, lr=5e-3), 2000),
 }  # fmt: skip
 
 
