@@ -1,6 +1,6 @@
 """Retrainings per minute: ours, and the loop that a user would write, of the same classifiers on the same images.
 
-    python tests/peers/retraining_speed.py [digits] [mnist] [kim2019] [--retrainings N] [--data FOLDER]
+    python tests/peers/retraining_speed.py [digits] [mnist] [kim2019_mnist] [kim2019_cifar] [--ways WORD ...] [--retrainings N] [--data FOLDER]
 
 The plain loop is float32 PyTorch in one process, with as many threads as PyTorch takes by itself and with one. Ours is
 what ROAR does: worker processes of one thread each. The other lines change one thing: precision, memory format, many
@@ -22,6 +22,7 @@ from statistics import mean, stdev
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 
 from benchmark.datasets.load import load
 from benchmark.measuring import plain_training
@@ -58,7 +59,7 @@ class Task:
 TASKS = {
     "digits": Task("digits", Recipe("digits_cnn", epochs=20, lr=5e-3), 2000),
     "mnist": Task("mnist", Recipe("small_cnn", epochs=10, batch_size=100, lr=5e-3), 2000),
-    "kim2019": Task(
+    "kim2019_mnist": Task(
         "mnist",
         Recipe("kim2019_mnist", epochs=2, batch_size=100, order="stored", schedule="constant"),
         1000,
@@ -81,14 +82,16 @@ def plain(task: Task, seeds: list[int]) -> list[nn.Module]:
         torch.manual_seed(seed)
         optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
         steps = -(-len(train.y) // recipe.batch_size) * recipe.epochs
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=steps)
+        schedule = {
+            "onecycle": lambda: OneCycleLR(optimiser, recipe.lr, total_steps=steps),
+            "constant": lambda: ConstantLR(optimiser, 1.0),
+        }[recipe.schedule]()
         for _ in range(recipe.epochs):
             for batch in torch.randperm(len(train.y)).split(recipe.batch_size):
                 optimiser.zero_grad()
                 F.cross_entropy(model(train.x[batch]), train.y[batch]).backward()
                 optimiser.step()
-                if recipe.schedule == "onecycle":
-                    schedule.step()
+                schedule.step()
         models.append(model.eval())
     return models
 
@@ -98,9 +101,11 @@ def one_by_one(
 ) -> list[nn.Module]:
     """Ours, perhaps in bfloat16, perhaps with channels last."""
     train, _ = task.images()
-    recipe = replace(task.recipe, precision="bfloat16" if low else "float32")
-    order = torch.channels_last if last else torch.contiguous_format
-    models = [task.fresh(seed).to(memory_format=order) for seed in seeds]
+    recipe = replace(
+        task.recipe, precision="bfloat16" if low else "float32",
+        memory_format="channels_last" if last else "contiguous",
+    )  # fmt: skip
+    models = [task.fresh(seed) for seed in seeds]
     for model, seed in zip(models, seeds, strict=True):
         plain_training.one(model, train, recipe=recipe, seed=seed)
     return models
@@ -134,6 +139,7 @@ OURS = {
     "ours, bfloat16 and channels last": both,
     "ours, vmap": vmapped,
 }
+WAYS = ("plain loop", "plain loop, one thread", *OURS)
 
 
 def timed(way, task: Task, seeds: list[int]) -> tuple[list[float], float]:
@@ -169,6 +175,7 @@ def in_workers(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="*", help=f"of {', '.join(TASKS)}")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS, metavar="WAY")
     parser.add_argument("--retrainings", type=int, default=8)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--data", type=Path)
@@ -179,7 +186,7 @@ def main() -> None:
     print(f"{'':44} per minute  ratio  CPU s each  accuracy (mean, sd)")
     for title in given.tasks or ["digits"]:
         task, usual = replace(TASKS[title], root=given.data), 0.0
-        for name in ("plain loop", "plain loop, one thread", *OURS):
+        for name in [way for way in WAYS if way in ("plain loop", *given.ways)]:
             workers = given.workers if name in OURS else 1
             accuracies, wall, spent = in_workers(name, task, given.retrainings, workers)
             rate = 60 * len(accuracies) / wall
