@@ -1,6 +1,6 @@
 """Retrainings per minute: ours, and the loop that a user would write, of the same classifiers on the same images.
 
-    python tests/peers/retraining_speed.py [digits] [mnist] [kim2019_mnist] [kim2019_cifar] [--ways WORD ...] [--retrainings N] [--data FOLDER]
+    python tests/peers/retraining_speed.py [TASK ...] [--ways WAY ...] [--retrainings N] [--data FOLDER]
 
 The plain loop is float32 PyTorch in one process, with as many threads as PyTorch takes by itself and with one. Ours is
 what ROAR does: worker processes of one thread each. The other lines change one thing: precision, memory format, many
@@ -74,7 +74,7 @@ TASKS = {
 
 
 def plain(task: Task, seeds: list[int]) -> list[nn.Module]:
-    """The loop of a tutorial, with the recipe's optimiser and a one-cycle schedule."""
+    """The loop of a tutorial, with the recipe's optimiser and PyTorch's own schedule."""
     train, _ = task.images()
     recipe, models = task.recipe, []
     for seed in seeds:
@@ -82,10 +82,11 @@ def plain(task: Task, seeds: list[int]) -> list[nn.Module]:
         torch.manual_seed(seed)
         optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
         steps = -(-len(train.y) // recipe.batch_size) * recipe.epochs
-        schedule = {
-            "onecycle": lambda: OneCycleLR(optimiser, recipe.lr, total_steps=steps),
-            "constant": lambda: ConstantLR(optimiser, 1.0),
-        }[recipe.schedule]()
+        schedule = (
+            OneCycleLR(optimiser, recipe.lr, total_steps=steps)
+            if recipe.schedule == "onecycle"
+            else ConstantLR(optimiser, 1.0)
+        )
         for _ in range(recipe.epochs):
             for batch in torch.randperm(len(train.y)).split(recipe.batch_size):
                 optimiser.zero_grad()
