@@ -64,7 +64,7 @@ class Loop:
             if snapshots and len(self.log) < self.epochs:
                 snapshots.offer(self._snapshot)
         self.model.load_state_dict(self.weights)
-        self.model.to(memory_format=torch.contiguous_format)
+        self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._check_outputs()
         return Trained(self.model.eval(), self.log, self.kept, self._cost())
 

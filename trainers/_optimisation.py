@@ -1,4 +1,4 @@
-"""What a recipe's words mean for the weights and the images: layout, optimiser, learning rate, averaging, augmentation."""
+"""What a recipe's words mean for weights and images: layout, optimiser, learning rate, averaging, augmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 def laid_out(model: nn.Module, recipe: Recipe) -> nn.Module:
     """The model with its weights as the recipe's memory format has them; convolutions then pass it on to the images."""
-    return model.to(memory_format=_FORMATS[recipe.memory_format])
+    return model.to(memory_format=_FORMATS[recipe.memory_format])  # type: ignore[call-overload]  # torch's stub
 
 
 def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -53,7 +53,7 @@ def one(model: nn.Module, images: Images, *, recipe: Recipe, seed: int) -> None:
             steps.zero_grad()
             loss.backward()
             steps.step()
-    model.to(memory_format=torch.contiguous_format).eval()
+    model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
 def several(
