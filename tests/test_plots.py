@@ -90,7 +90,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for trainer, eps in TRAININGS.items():
         who = {"dataset": "digits", "model": "mlp", "trainer": trainer, "seed": 0}
         for measure, middle in (("distance", 0.6 - eps), ("clean_distance", 0.2)):
-            facts = {**who, "metric": "reconstruction_distance", "params": "", "measure": measure}
+            facts = {**who, "metric": "reconstruction_distance", "params": "", "measure": measure,
+                     "threat": "", "refit": 0, "at": math.nan, "label": 0}  # fmt: skip
             values = {"image": np.arange(50), "value": rng.normal(middle, 0.05, 50)}
             samples.append(pd.DataFrame({**facts, **values}))
         epochs += [{**who, "epoch": e, "loss": 1 / (e + 1), "validation": e / 10} for e in range(5)]

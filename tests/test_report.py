@@ -551,11 +551,11 @@ def test_axes_of_the_tradeoff_are_found_without_their_names() -> None:
         record("standard", 0, "harder", "robustness", "Harder", 0.5, threat="Linf 0.2"),
         record("standard", 0, "harder", "robustness", "Harder", 0.6, threat="Linf 0.1"),
     ]
-    records = named(tidy(pd.DataFrame([asdict(row) for row in rows])))
-    y, x = interpretability(records), robust_accuracy(records)
+    records = tidy(pd.DataFrame([asdict(row) for row in rows]))
+    y, x = interpretability(Run(records)), robust_accuracy(named(records))
     assert y is not None
     assert x is not None
-    assert (y.title, y.sign) == ("Near (lower is better)", -1.0)
+    assert (y.title, y.sign) == ("Near (↓ better)", -1.0)
     assert x.title == "robust accuracy (Harder, ℓ∞ 0.1)"
 
 
@@ -565,7 +565,7 @@ def test_a_control_does_not_stand_for_interpretability() -> None:
         record("standard", 0, "insertion", "fidelity", "Insertion random", 0.1, **control),
         record("standard", 0, "insertion", "fidelity", "Insertion gradient", 0.2),
     ]
-    found = interpretability(named(tidy(pd.DataFrame(map(asdict, rows)))))
+    found = interpretability(Run(tidy(pd.DataFrame(map(asdict, rows)))))
     assert found is not None
     assert found.title.startswith("Insertion gradient")
 
@@ -614,7 +614,9 @@ def test_names_find_their_points_or_go_to_a_legend(records: pd.DataFrame) -> Non
     with styled():
         figure = tradeoff(run)["tradeoff-digits"]
     assert not figure.axes[0].texts
-    assert len(figure.legends[0].get_texts()) == 20
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(names) == 21
+    assert names[-1] == "control: random"
 
 
 def test_runs_without_data_have_no_plots(records: pd.DataFrame) -> None:

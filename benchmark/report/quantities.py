@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from benchmark.report.controls import control
+from benchmark.report.cells import Column
+from benchmark.report.interpretability import FAMILIES, Standing, standing
 from benchmark.report.names import norm_sign
-from benchmark.report.pooling import MEASURE, limits
-from benchmark.report.series import attacked, clean
+from benchmark.report.pooling import limits
+from benchmark.report.read import Run
+from benchmark.report.series import attacked, clean, named
+from benchmark.report.table import table
 
-_FAMILIES = ("fidelity", "manifold", "sharpness")
-"""The families that speak of interpretability, the first that the run holds."""
+_BETTER = {"higher": "↑", "lower": "↓"}
+_TOLD = 3
+"""Measures that were passed over up to which a plot names them."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +32,21 @@ class Quantity:
     percent: bool = False
     ratio: bool = False
     """A multiple of something, which takes a logarithmic axis."""
+    unbeaten: frozenset[str] = frozenset()
+    """The rows that do not beat their controls."""
+    controls: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Control -> the least and the most that it scored."""
+    notes: tuple[str, ...] = ()
+    """How the measure was chosen, where that is to be told."""
 
 
-def interpretability(records: pd.DataFrame) -> Quantity | None:
-    """The first headline measure of the first family of interpretability that the run holds, controls left out."""
-    headline = records[records["headline"].astype(bool) & records["at"].isna()]
-    usable = headline[np.isfinite(headline["value"]) & (headline["direction"] != "")]
-    given = zip(usable["metric"], usable["params"], strict=True)
-    usable = usable.loc[[not control(metric, params) for metric, params in given]]
-    for family in _FAMILIES:
-        found = usable[usable["family"] == family]
-        if len(found):
-            return _quantity(headline, found.iloc[0])
-    return None
+def interpretability(run: Run) -> Quantity | None:
+    """The measure of one data set's run that benchmark/report/interpretability.py chooses."""
+    if run.records.empty:
+        return None
+    shown = table(run, "all", [f"{family}/*" for family in FAMILIES])
+    found = standing(shown)
+    return None if found is None else _quantity(run.records, shown.columns[found.place], found)
 
 
 def clean_accuracy(records: pd.DataFrame) -> Quantity | None:
@@ -79,12 +86,33 @@ def training_work(records: pd.DataFrame) -> Quantity | None:
     )
 
 
-def _quantity(headline: pd.DataFrame, first: pd.Series) -> Quantity:
-    """All records of the measure that `first` is one of."""
-    chosen = headline[(headline[MEASURE] == first[MEASURE]).all(axis=1)]
-    title, lower = first["label"], first["direction"] == "lower"
+def _quantity(records: pd.DataFrame, column: Column, found: Standing) -> Quantity:
+    """The records of a column, and what its controls say of it."""
+    facts = ("family", "metric", "params", "threat", "measure")
+    same = (records[list(facts)] == [getattr(column, name) for name in facts]).all(axis=1)
+    own = named(records)[same & records["at"].isna()]
+    title = str(own["label"].iloc[0])
     # "ROAR gradient" says it; "Tangent gradient" is short of "fraction"
-    if first["measure"] != "score" and first["measure"] not in title.lower():
-        title += f" {first['measure']}"
-    title += f" ({first['direction']} is better)"
-    return Quantity(chosen, title, -1.0 if lower else 1.0, limits(first["range"]))
+    if column.measure != "score" and column.measure not in title.lower():
+        title += f" {column.measure}"
+    return Quantity(
+        own,
+        f"{title} ({_BETTER[column.direction]} better)",
+        -1.0 if column.direction == "lower" else 1.0,
+        limits(column.scope),
+        unbeaten=found.unbeaten,
+        controls=found.controls,
+        notes=_notes(title, found),
+    )
+
+
+def _notes(title: str, found: Standing) -> tuple[str, ...]:
+    """What was passed over, and whether anything judges the measure."""
+    said = []
+    if found.passed:
+        rest = len(found.passed) - _TOLD
+        names = ", ".join(found.passed[:_TOLD]) + f" and {rest} more" * (rest > 0)
+        said.append(f"passed over, as most models do not beat their controls: {names}")
+    if not found.controls:
+        said.append(f"measured beside no control: {title}")
+    return tuple(said)

@@ -1,36 +1,39 @@
-"""Models as points between two quantities: their intervals, their seeds, and the Pareto front."""
+"""Models as points between two quantities: intervals, seeds, the Pareto front, and what does not beat its controls."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from benchmark.report.placing import Bar, place_labels
+from benchmark.report.control_lines import control_handles, draw_controls
+from benchmark.report.front import segments, shade_beyond, steps
+from benchmark.report.placing import Bar
+from benchmark.report.point_names import Crowd, marker, name_points
 from benchmark.report.pooling import held
 from benchmark.report.quantities import Quantity
 from benchmark.report.series import points
-from benchmark.report.style import GREY, Look, legend_below, percent
-from benchmark.statistics.relations import pareto_front
-
-_DIRECT = 12
-"""Rows up to which names stand beside their points; more go to a legend."""
+from benchmark.report.style import GREY, Look, percent
 
 _FRONT = 3
 """How many of the intervals' thin lines the front's thick one counts as, where a name would cover it."""
+_WIDTH = 23
+"""Characters of the key's small print in an inch."""
 
-_KEY = (
-    "thin lines: 95% intervals {held}  ·  faint: single seeds  ·  shaded: beyond the Pareto front"
-)
+_KEY = "thin lines: 95% intervals {held}  ·  faint: single seeds"
+_BEYOND = "  ·  shaded: beyond the Pareto front"
+_HOLLOW = "does not beat its controls ‡"
 
 Pair = tuple[Quantity, Quantity]
-"""What a panel shows across and up."""
+"""What a panel shows across and up; only the upper one is drawn with its controls."""
 
 
 def scatter(pairs: Sequence[Pair], look: dict[str, Look]) -> Figure | None:
@@ -45,25 +48,21 @@ def scatter(pairs: Sequence[Pair], look: dict[str, Look]) -> Figure | None:
         _panel(axis, x, y, both, look)
         if axis is axes[0] or not shared:
             axis.set_ylabel(y.title)
-    bars = [
-        [bar for point in _rows(both) for bar in _bars(point)]
-        + _FRONT * _segments(*_steps(both, x.sign, y.sign, axis))
-        for axis, ((x, y), both) in zip(axes, panels, strict=True)
-    ]
-    spots = [
-        list(zip(*_seeds(x, y)[["x", "y"]].T.to_numpy(float), strict=True)) for (x, y), _ in panels
-    ]
-    _name_points(figure, list(axes), [both for _, both in panels], bars, spots, look)
+    crowds = [_crowd(axis, x, y, both) for axis, ((x, y), both) in zip(axes, panels, strict=True)]
+    hollow = frozenset[str]().union(*(y.unbeaten for (_, y), _ in panels))
+    width = int(_WIDTH * figure.get_figwidth())
+    name_points(figure, crowds, look, hollow, _signs(panels), _key(panels, width))
     return figure
 
 
 def _joined(x: Quantity, y: Quantity) -> pd.DataFrame:
-    """One line a row with both: x, y and the ends of their intervals."""
-    return (
+    """One line a row with both: x, y, the ends of their intervals, and whether y beats its controls."""
+    both = (
         points(x.records)
         .merge(points(y.records), on="row", suffixes=("_x", "_y"))
         .rename(columns={"value_x": "x", "value_y": "y"})
     )
+    return both.assign(beaten=~both["row"].isin(y.unbeaten))
 
 
 def _panel(axis: Axes, x: Quantity, y: Quantity, both: pd.DataFrame, look: dict[str, Look]) -> None:
@@ -73,7 +72,7 @@ def _panel(axis: Axes, x: Quantity, y: Quantity, both: pd.DataFrame, look: dict[
         style = look[point.row]
         for bar in _bars(point):
             axis.plot(*bar, color=style.color, lw=0.6, alpha=0.3, zorder=2)
-        axis.plot(point.x, point.y, color=style.color, marker=style.marker, ms=6, ls="", zorder=4)
+        axis.plot(point.x, point.y, **marker(style, not point.beaten), zorder=4)
     seeds = _seeds(x, y)
     for name, line in seeds.groupby("row", sort=False):
         style = look[str(name)]
@@ -81,11 +80,19 @@ def _panel(axis: Axes, x: Quantity, y: Quantity, both: pd.DataFrame, look: dict[
             *(line["x"], line["y"]),
             s=9, color=style.color, marker=style.marker, alpha=0.4, lw=0, zorder=3,
         )  # fmt: skip
-    axis.set_xlim(_limits(both["x"], seeds["x"], x))
-    axis.set_ylim(_limits(both["y"], seeds["y"], y))
-    _shade_beyond(axis, *_steps(both, x.sign, y.sign, axis), x.sign, y.sign)
+    axis.set_xlim(_limits([*both["x"], *seeds["x"]], x))
+    axis.set_ylim(_limits([*both["y"], *seeds["y"], *sum(y.controls.values(), ())], y))
+    draw_controls(axis, y.controls)
+    shade_beyond(axis, *_front(axis, x, y, both), x.sign, y.sign)
     axis.set_xlabel(x.title)
     _ticks(axis, x, y)
+
+
+def _front(
+    axis: Axes, x: Quantity, y: Quantity, both: pd.DataFrame
+) -> tuple[list[float], list[float]]:
+    """As it is never bold, a score that does not beat its controls is no corner of the front."""
+    return steps(both[both["beaten"]], x.sign, y.sign, axis)
 
 
 def _ticks(axis: Axes, x: Quantity, y: Quantity) -> None:
@@ -117,34 +124,35 @@ def _rows(both: pd.DataFrame) -> list[Any]:
     return list(both.itertuples())
 
 
-def _steps(
-    both: pd.DataFrame, x_sign: float, y_sign: float, axis: Axes
-) -> tuple[list[float], list[float]]:
-    """The Pareto front as the border of what is beaten, from the worse end of x to the worse end of y."""
-    values = both[["x", "y"]].to_numpy(float)
-    best = values[pareto_front(values, [x_sign > 0, y_sign > 0])]
-    front = best[np.argsort(best[:, 0] * x_sign)]
-    worst_x = axis.get_xlim()[0 if x_sign > 0 else 1]
-    worst_y = axis.get_ylim()[0 if y_sign > 0 else 1]
-    x, y = np.repeat(front[:, 0], 2), np.repeat(front[:, 1], 2)
-    return [float(worst_x), *map(float, x)], [*map(float, y), float(worst_y)]
+def _crowd(axis: Axes, x: Quantity, y: Quantity, both: pd.DataFrame) -> Crowd:
+    bars = [bar for point in _rows(both) for bar in _bars(point)]
+    bars += _FRONT * segments(*_front(axis, x, y, both))
+    across = list(axis.get_xlim())
+    bars += [[across, [end, end]] for ends in y.controls.values() for end in {*ends}]
+    spots = _seeds(x, y)[["x", "y"]].to_numpy(float)
+    named = [(point.row, point.x, point.y) for point in _rows(both)]
+    return Crowd(axis, named, bars, [(float(a), float(b)) for a, b in spots])
 
 
-def _shade_beyond(axis: Axes, x: list[float], y: list[float], x_sign: float, y_sign: float) -> None:
-    """What no row reaches: behind the front, up to the panel's better corner."""
-    side, top = axis.get_xlim()[1 if x_sign > 0 else 0], axis.get_ylim()[1 if y_sign > 0 else 0]
-    axis.fill([*x, side, side, x[0]], [*y, y[-1], top, top], color="#ededed", lw=0, zorder=0)
-    axis.plot(x, y, color="#7d7d7d", lw=1.1, zorder=1, solid_joinstyle="miter")
+def _signs(panels: Sequence[tuple[Pair, pd.DataFrame]]) -> dict[str, Artist]:
+    """Hollow points and controls, where there are any."""
+    hollow = any(not both["beaten"].all() for _, both in panels)
+    shape = marker(Look("", GREY, "o", "-"), hollow=True)
+    found: dict[str, Artist] = {_HOLLOW: Line2D([], [], **shape)} if hollow else {}
+    for (_, y), _ in panels:
+        found |= control_handles(y.controls)
+    return found
 
 
-def _segments(x: list[float], y: list[float]) -> list[Bar]:
-    return [[x[i : i + 2], y[i : i + 2]] for i in range(len(x) - 1)]
-
-
-def _key(data: list[pd.DataFrame]) -> str:
-    """What the signs mean, and what the intervals hold."""
-    seeds = pd.concat([both[name] for both in data for name in ("seeds_x", "seeds_y")])
-    return _KEY.format(held=held(seeds))
+def _key(panels: Sequence[tuple[Pair, pd.DataFrame]], width: int) -> list[str]:
+    """What the lines mean, what the intervals hold, and how a measure was chosen."""
+    seeds = pd.concat([both[name] for _, both in panels for name in ("seeds_x", "seeds_y")])
+    front = any(both["beaten"].any() for _, both in panels)
+    notes = dict.fromkeys(note for (_, y), _ in panels for note in y.notes)
+    return [
+        _KEY.format(held=held(seeds)) + _BEYOND * front,
+        *(line for note in notes for line in textwrap.wrap(note, width)),
+    ]
 
 
 def _bars(point: Any) -> list[Bar]:
@@ -154,9 +162,9 @@ def _bars(point: Any) -> list[Bar]:
     return [bar for bar in (across, up) if np.isfinite(bar).all()]
 
 
-def _limits(means: pd.Series, seeds: pd.Series, quantity: Quantity) -> tuple[float, float]:
+def _limits(values: Sequence[float], quantity: Quantity) -> tuple[float, float]:
     """The points with a margin, hardly beyond the range; a wide interval leaves the panel, the points fill it."""
-    first, last = min(means.min(), seeds.min()), max(means.max(), seeds.max())
+    first, last = min(values), max(values)
     if quantity.ratio:
         margin = max(last / first, 1.1) ** 0.14
         return first / margin, last * margin
@@ -165,33 +173,3 @@ def _limits(means: pd.Series, seeds: pd.Series, quantity: Quantity) -> tuple[flo
     return max(first - margin, quantity.bounds[0] - beyond), min(
         last + margin, quantity.bounds[1] + beyond
     )
-
-
-def _name_points(
-    figure: Figure,
-    axes: list[Axes],
-    data: list[pd.DataFrame],
-    bars: list[list[Bar]],
-    spots: list[list[tuple[float, float]]],
-    look: dict[str, Look],
-) -> None:
-    """Names beside the points of every panel where they fit, otherwise in a legend below."""
-    title = _key(data)
-    names = dict.fromkeys(name for both in data for name in both["row"])
-    key = figure.supxlabel(title, fontsize=6.5, color=GREY)
-    if len(names) <= _DIRECT and all(
-        place_labels(
-            axis,
-            [(p.x, p.y, look[p.row].name, look[p.row].ink) for p in _rows(both)],
-            lines,
-            seeds,
-        )
-        for axis, both, lines, seeds in zip(axes, data, bars, spots, strict=True)
-    ):
-        return
-    for text in [text for axis in axes for text in axis.texts]:
-        text.remove()
-    key.set_text("")
-    shown = [look[name] for name in names]
-    handles = [Line2D([], [], color=o.color, marker=o.marker, ls="", ms=6) for o in shown]
-    legend_below(figure, handles, [one.name for one in shown], title=title)

@@ -116,7 +116,8 @@ def legend_below(
     """One legend for all panels, in as many columns as the width takes; the figure grows by its height."""
     inches = 0.5 + 0.056 * max(len(label) for label in labels)
     columns = max(1, min(len(labels), int(figure.get_figwidth() / inches)))
-    figure.set_figheight(figure.get_figheight() + 0.1 + 0.165 * -(-len(labels) // columns))
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.1 + 0.165 * rows + 0.11 * title.count("\n"))
     legend = figure.legend(
         handles,
         labels,

@@ -11,13 +11,9 @@ import pandas as pd
 from benchmark.report.cells import Column
 from benchmark.report.citations import trainer_card
 from benchmark.report.health import Health, health
+from benchmark.report.interpretability import standing
 from benchmark.report.names import PRETRAINED
-from benchmark.report.quantities import (
-    Quantity,
-    clean_accuracy,
-    interpretability,
-    robust_accuracy,
-)
+from benchmark.report.quantities import Quantity, clean_accuracy, robust_accuracy
 from benchmark.report.series import named
 from benchmark.report.table import Row, Table
 
@@ -48,8 +44,8 @@ class Board:
     """Of the data set on the page: part of every anchor."""
     table: Table
     lines: tuple[Line, ...]
-    axes: tuple[int, int, int]
-    """The columns that the trade-off shows at first: across, up, and as colour."""
+    axes: tuple[int, int, int | None]
+    """The columns that the trade-off shows at first: across, up, and as colour (None: the kind of training)."""
 
     @property
     def families(self) -> list[tuple[str, int]]:
@@ -82,14 +78,17 @@ def _kind(row: Row) -> str:
     return card.name if card else row.trainer.partition(" (")[0]
 
 
-def _axes(table: Table, records: pd.DataFrame) -> tuple[int, int, int]:
-    """Robust accuracy, interpretability and clean accuracy, as in the plot; other columns where one is missing."""
+def _axes(table: Table, records: pd.DataFrame) -> tuple[int, int, int | None]:
+    """Robust accuracy, interpretability and clean accuracy, as in the plot; another column across or up if need be."""
     own = named(records)
-    wanted = [robust_accuracy(own), interpretability(own), clean_accuracy(own)]
-    found = [_place(table.columns, quantity) for quantity in wanted]
-    free = [i for i in range(len(table.columns)) if i not in found]
-    chosen = [(free.pop(0) if free else 0) if place is None else place for place in found]
-    return chosen[0], chosen[1], chosen[2]
+    robust, clean = (_place(table.columns, q) for q in (robust_accuracy(own), clean_accuracy(own)))
+    found = standing(table)
+    up = found.place if found else None
+    across, colour = (clean, None) if robust is None else (robust, clean)
+    free = [i for i in range(len(table.columns)) if i not in (across, up, colour)]
+    if across is None:
+        across = free.pop(0) if free else 0
+    return across, (free[0] if free else 0) if up is None else up, colour
 
 
 def _place(columns: Sequence[Column], quantity: Quantity | None) -> int | None:

@@ -38,6 +38,7 @@
     const cells = all("td", tr).map((td) => ({
       v: number(td.dataset.v), l: number(td.dataset.l), h: number(td.dataset.h), n: td.dataset.n, s: td.dataset.s, why: td.title,
       beside: td.dataset.beside ?? "", sign: "unbeaten" in td.dataset ? "‡" : "",
+      controls: (td.dataset.controls ?? "").split(";").filter(Boolean).map((text) => text.split(" ")).map(([name, value]) => [name, number(value)]),
     }));
     const dagger = tr.dataset.dagger === "yes";
     const text = `${tr.dataset.name} ${tr.dataset.find} ${link.textContent}`.toLowerCase();
@@ -111,8 +112,9 @@
     if (!rows.length) { place.replaceChildren(make("p", { class: "lead" }, "No model that is shown has both measures.")); return; }
     const height = Math.round(Math.max(320, Math.min(560, width * 0.56)));
     const box = { left: 62, right: width - 14, top: 30, bottom: height - 46 };
-    const across = scaleOf(rows.map((row) => row.cells[x.index].v), box.left, box.right, Math.max(3, Math.round(width / 150)));
-    const up = scaleOf(rows.map((row) => row.cells[y.index].v), box.bottom, box.top, 6);
+    const besideX = controlsOf(rows, x), besideY = controlsOf(rows, y), ends = (ranges) => ranges.flatMap(([, low, high]) => [low, high]);
+    const across = scaleOf([...rows.map((row) => row.cells[x.index].v), ...ends(besideX)], box.left, box.right, Math.max(3, Math.round(width / 150)));
+    const up = scaleOf([...rows.map((row) => row.cells[y.index].v), ...ends(besideY)], box.bottom, box.top, 6);
     const at = (row) => [across.map(row.cells[x.index].v), up.map(row.cells[y.index].v)];
     const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "group", "aria-label": `${y.label} against ${x.label}, ${rows.length} models` });
     const id = `clip-${panel.number}`;
@@ -121,15 +123,34 @@
     drawAxes(svg, box, across, up, x, y);
     const layer = draw("g", { "clip-path": `url(#${id})` });
     svg.append(layer);
+    for (const [name, low, high] of besideX) layer.append(controlMark(name, across.map(low), box.top, across.map(high), box.bottom, low < high));
+    for (const [name, low, high] of besideY) layer.append(controlMark(name, box.left, up.map(high), box.right, up.map(low), low < high));
     if (chosen.front.checked) layer.append(...front(rows, x, y, at, box));
     if (chosen.bars.checked) layer.append(...rows.flatMap((row) => bars(row, x, y, at(row), across, up)));
     const colour = colouring(panel, rows, c);
-    const points = rows.map((row) => point(row, at(row), colour, [y, x, ...(c && c !== x && c !== y ? [c] : [])]));
+    const points = rows.map((row) => point(row, at(row), colour, [y, x, ...(c && c !== x && c !== y ? [c] : [])], unbeaten(row, x, y)));
+    controlLegend(colour.legend, rows.some((row) => unbeaten(row, x, y)), [...besideX, ...besideY]);
     svg.append(...points.map((each) => each.mark));
     place.replaceChildren(svg, colour.legend);
     if (chosen.names.checked) label(svg, points, box);
     interact(svg, points);
   }
+  // what the controls of a measure scored beside these models: [name, least, most]
+  function controlsOf(rows, column) {
+    const found = new Map();
+    for (const [name, value] of rows.flatMap((row) => row.cells[column.index].controls)) found.set(name, [...(found.get(name) ?? []), value]);
+    return [...found].map(([name, values]) => [name, ...extent(values)]);
+  }
+  const unbeaten = (row, ...columns) => columns.some((column) => row.cells[column.index].sign);
+  const controlMark = (name, x1, y1, x2, y2, band) => band
+    ? draw("rect", { class: `control ${name} band`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 })
+    : draw("line", { class: `control ${name}`, x1, y1, x2, y2 });
+  function controlLegend(legend, hollow, ranges) {
+    if (hollow) legend.append(make("li", {}, sample(draw("path", { class: "hollow", d: SHAPES["●"], transform: "translate(12 7)" })), "does not beat its controls (‡)"));
+    const drawn = new Map(ranges.map(([name, low, high]) => [`${name} ${low < high}`, [name, low < high]]));
+    for (const [name, band] of drawn.values()) legend.append(make("li", {}, sample(controlMark(name, 1, band ? 1 : 7, 23, band ? 13 : 7, band)), `control: ${name}${band ? " (range)" : ""}`));
+  }
+  const sample = (mark) => draw("svg", { width: 24, height: 14, "aria-hidden": "true" }, mark);
   function scaleOf(values, from, to, count) {
     let [low, high] = extent(values);
     const margin = (high - low) * 0.1 || Math.abs(high) * 0.05 || 0.5;
@@ -172,7 +193,10 @@
     if (!x.direction || !y.direction) return [];
     const sign = (column) => (column.direction === "higher" ? 1 : -1);
     const good = (row) => [sign(x) * row.cells[x.index].v, sign(y) * row.cells[y.index].v];
-    const best = rows.filter((row) => !rows.some((other) => {
+    // as it is never bold: what does not beat its controls is no corner
+    const real = rows.filter((row) => !unbeaten(row, x, y));
+    if (!real.length) return [];
+    const best = real.filter((row) => !real.some((other) => {
       const [a, b] = good(row), [p, q] = good(other);
       return p >= a && q >= b && (p > a || q > b);
     })).map(at).sort((a, b) => a[0] - b[0]);
@@ -225,14 +249,15 @@
     "◀": "M-7,0L5,-6.4V6.4Z", "▶": "M7,0L-5,-6.4V6.4Z", "⬟": "M0,-6.8L6.5,-2.1 4,5.5H-4L-6.5,-2.1Z",
     "★": "M0,-7.6L1.9,-2.6 7.2,-2.3 3.1,1 4.5,6.2 0,3.3 -4.5,6.2 -3.1,1 -7.2,-2.3 -1.9,-2.6Z",
   };
-  function point(row, [px, py], colour, columns) {
+  function point(row, [px, py], colour, columns, hollow) {
     const look = colour.of(row);
     const numbers = columns.map((column) => [column.label, shown(column, row.cells[column.index]), row.cells[column.index]]);
     const spoken = `${row.name}: ${numbers.map(([name, text]) => `${name} ${text}`).join(", ")}`;
     const mark = draw("path", {
-      class: "point", d: SHAPES[look.glyph], transform: `translate(${px} ${py}) scale(1.15)`, fill: look.fill === "none" ? "transparent" : look.fill,
+      class: hollow ? "point hollow" : "point", d: SHAPES[look.glyph], transform: `translate(${px} ${py}) scale(1.15)`, fill: look.fill === "none" ? "transparent" : look.fill,
       tabindex: "-1", role: "button", "aria-label": spoken, "data-row": row.index,
     });
+    if (look.fill !== "none") mark.style.setProperty("--own", look.fill);
     return { row, mark, px, py, numbers };
   }
   function label(svg, points, box) {
@@ -297,7 +322,7 @@
   }
   function showTip({ row, mark, numbers }) {
     const list = make("dl");
-    for (const [name, text] of numbers) list.append(make("dt", {}, name), make("dd", {}, text));
+    for (const [name, text, { beside }] of numbers) list.append(make("dt", {}, name), make("dd", {}, text), ...(beside ? [make("dd", { class: "beside" }, beside)] : []));
     const { n, s } = numbers[0][2];
     const counts = `95% intervals; ${Number(n) ? `${n} images, ` : ""}${s} seed${s === "1" ? "" : "s"}`;
     tip.replaceChildren(make("strong", {}, row.name), list, make("span", { class: "muted" }, counts));

@@ -25,6 +25,6 @@ def cost_quality(run: Run) -> dict[str, Figure]:
 def _figure(run: Run) -> Figure | None:
     records = named(run.records)
     x = training_work(records)
-    qualities = [robust_accuracy(records), interpretability(records)]
+    qualities = [robust_accuracy(records), interpretability(run)]
     pairs = [(x, y) for y in qualities if x is not None and y is not None]
     return scatter(pairs, looks(records["row"].unique()))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.control_lines import LINES, MARKERS, NAMES
 from benchmark.report.controls import CONTROLS, Key, control, control_columns
 from benchmark.report.curves import MANY
 from benchmark.report.names import file_stem
@@ -20,9 +21,6 @@ from benchmark.report.series import named, points
 from benchmark.report.style import GREY, Look, legend_below, looks
 
 _ACROSS, _ACROSS_TALL = 3, 4
-_NAMES = {"random": "random maps", "edge": "edges", "blurred": "the model's maps, blurred"}
-_LINES = {"random": (0, (3, 2)), "edge": (0, (1, 1.2)), "blurred": (0, (5, 1.5, 1, 1.5))}
-_MARKERS = {"random": "o", "edge": "s", "blurred": "D"}
 
 
 def fidelity_controls(run: Run) -> dict[str, Figure]:
@@ -97,7 +95,7 @@ def _panel(
 ) -> None:
     for name, own in controls.items():
         if np.ptp(own["value"]) == 0:  # it knows the image alone
-            axis.axvline(own["value"].iloc[0], color=GREY, ls=_LINES[name], lw=1.2, zorder=1)
+            axis.axvline(own["value"].iloc[0], color=GREY, ls=LINES[name], lw=1.2, zorder=1)
             continue
         y = [rows.index(row) for row in own.index]
         axis.hlines(y, own["low"], own["high"], color=GREY, lw=0.8, zorder=2)
@@ -111,7 +109,7 @@ def _panel(
 
 
 def _hollow(name: str) -> dict[str, Any]:
-    return {"ls": "", "marker": _MARKERS[name], "ms": 4.5, "mfc": "white", "mec": GREY, "mew": 1.0}
+    return {"ls": "", "marker": MARKERS[name], "ms": 4.5, "mfc": "white", "mec": GREY, "mew": 1.0}
 
 
 def _legend(
@@ -125,9 +123,9 @@ def _legend(
     }
     shown = sorted(drawn, key=lambda one: (CONTROLS.index(one[0]), one[1]))
     handles = [
-        Line2D([], [], color=GREY, ls=_LINES[name], lw=1.2) if line else Line2D([], [], **_hollow(name))
+        Line2D([], [], color=GREY, ls=LINES[name], lw=1.2) if line else Line2D([], [], **_hollow(name))
         for name, line in shown
     ]  # fmt: skip
     seeds = pd.concat([scores["seeds"] for scores, _ in panels.values()])
     title = f"lines: 95% intervals {held(seeds)}, refits included; grey: controls"
-    legend_below(figure, handles, [_NAMES[name] for name, _ in shown], title)
+    legend_below(figure, handles, [NAMES[name] for name, _ in shown], title)

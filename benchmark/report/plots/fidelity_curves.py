@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.control_lines import LINES
 from benchmark.report.curves import draw_curves, key, legend, told
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
@@ -18,8 +19,6 @@ from benchmark.report.style import GREY, Look, looks, percent
 
 _ACROSS = 3
 _MEASURE = "accuracy"
-_CONTROLS = {"random": (0, (3, 2)), "edge": (0, (1, 1.2)), "blurred": (0, (5, 1.5, 1, 1.5))}
-"""The controls whose curves are drawn where they were measured (`random_accuracy`, ...), and their lines."""
 _LEAST_FIRST = "kar"
 """The metric that keeps what others remove: its abscissa counts from the other end of the ranking."""
 
@@ -37,9 +36,10 @@ def _figure(run: Run) -> Figure | None:
     look = looks(records["row"].unique())
     curves = records[(records["family"] == "fidelity") & np.isfinite(records["at"])]
     lines = points(curves[curves["measure"] == _MEASURE], ["metric", "label", "at"])
+    # where they were measured (`random_accuracy`, ...)
     controls = {
         name: points(curves[curves["measure"] == f"{name}_{_MEASURE}"], ["metric", "label", "at"])
-        for name in _CONTROLS
+        for name in LINES
     }
     controls = {name: own for name, own in controls.items() if len(own)}
     labels = list(lines["label"].unique())
@@ -59,8 +59,7 @@ def _figure(run: Run) -> Figure | None:
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy after retraining")
     grey = {
-        f"{name} control": Line2D([], [], color=GREY, ls=_CONTROLS[name], lw=1.2)
-        for name in controls
+        f"{name} control": Line2D([], [], color=GREY, ls=LINES[name], lw=1.2) for name in controls
     }
     legend(figure, shown, len(heights), f"{key(lines, shown)}, refits included", grey)
     return figure
@@ -76,7 +75,7 @@ def _panel(
     for name, control in controls.items():
         spread = control.groupby("at")["value"].agg(["mean", "min", "max"]).sort_index()
         axis.fill_between(spread.index, spread["min"], spread["max"], color=GREY, alpha=0.15, lw=0)
-        axis.plot(spread.index, spread["mean"], color=GREY, ls=_CONTROLS[name], lw=1.2, zorder=3)
+        axis.plot(spread.index, spread["mean"], color=GREY, ls=LINES[name], lw=1.2, zorder=3)
     draw_curves(axis, lines, "at", look)
     axis.set_title(label)
     first = "least" if (lines["metric"] == _LEAST_FIRST).any() else "most"

@@ -20,7 +20,7 @@ def tradeoff(run: Run) -> dict[str, Figure]:
 
 def _figure(run: Run) -> Figure | None:
     records = named(run.records)
-    y = interpretability(records)
+    y = interpretability(run)
     accuracies = [clean_accuracy(records), robust_accuracy(records)]
     pairs = [(x, y) for x in accuracies if x is not None and y is not None]
     return scatter(pairs, looks(records["row"].unique()))
