@@ -6,7 +6,7 @@ measured on the same ones. p values are corrected (Holm) for all comparisons tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +16,19 @@ import pandas as pd
 from benchmark.cards import nearest
 from benchmark.errors import BenchError
 from benchmark.report.chosen import EVERYTHING, chosen, grouped
-from benchmark.report.columns import Choice, choice
 from benchmark.report.images import Scores, by_measure
 from benchmark.report.names import row_names
 from benchmark.report.pooling import MEASURE
 from benchmark.report.read import Run, read
+from benchmark.report.table import table
 from benchmark.statistics.paired import Difference, difference, holm
 from benchmark.storage import ledger
 
 SIGNIFICANT = 0.05
+
+Names = tuple[str, ...]
+Unbeaten = Mapping[tuple[str, ...], Names]
+"""Model, training, metric, settings, threat and measure -> controls."""
 
 
 class CompareError(BenchError):
@@ -66,6 +70,8 @@ class Line:
     range: str
     reconstructions: tuple[bool, bool]
     """Of A and of B."""
+    unbeaten: tuple[Names, Names]
+    """The controls that A and that B are not significantly better than, as the table of its run says."""
     difference: Difference
     p: float = np.nan
 
@@ -84,45 +90,10 @@ class Line:
             return ""
         return self.b if self.gain[0] > 0 else self.a
 
-
-@dataclass(frozen=True)
-class Gate:
-    """A measure that B must not be worse in than A by more than a margin, in the measure's own unit (0.01: 1 point)."""
-
-    text: str
-    choice: Choice
-    margin: float
-
-    def fails(self, line: Line) -> bool:
-        """Whether all of the 95% interval says that B is worse by more than the margin."""
-        return line.gain[2] < -self.margin
-
-
-def gate(text: str) -> Gate:
-    """`MEASURE` or `MEASURE:MARGIN`, the measure in the words of benchmark/report/columns.py."""
-    word, _, last = text.rpartition(":")
-    try:
-        margin = float(last)
-    except ValueError:
-        word, margin = text, 0.0
-    if not word or not margin >= 0 or margin == np.inf:
-        raise CompareError(
-            f"--gate {text!r}: MEASURE or MEASURE:MARGIN with a margin of at least 0, as in auto_attack:0.01"
-        )
-    return Gate(text, choice(word), margin)
-
-
-def failures(gates: Sequence[Gate], lines: Sequence[Line]) -> list[tuple[Gate, Line]]:
-    """The gates that do not hold; CompareError if there is nothing that one could be judged by."""
-    found = []
-    for one in gates:
-        own = [line for line in lines if one.choice.takes({**vars(line), "headline": True})]
-        if not own or any(np.isnan(line.difference.value) or not line.direction for line in own):
-            raise CompareError(
-                f"--gate {one.text!r}: no such comparison with a better direction; it cannot be judged"
-            )
-        found += [(one, line) for line in own if one.fails(line)]
-    return found
+    @property
+    def hollow(self) -> bool:
+        """Whether the winner does not beat its controls: then its lead says nothing of the model."""
+        return bool(self.winner and self.unbeaten[self.winner == self.b])
 
 
 def compare(
@@ -146,8 +117,11 @@ def compare(
         a, b = one.by_dataset()[name], other.by_dataset()[name]
         if second is not None:
             _check_images(first, second, name)
-        for pair in _pairs(_sides(a), _sides(b), second is None, models, baseline):
-            found += _lines(name, *pair, words)
+        pairs = _pairs(_sides(a), _sides(b), second is None, models, baseline)
+        marks = _unbeaten(a, words)
+        others = marks if second is None else _unbeaten(b, words)
+        for pair in pairs:
+            found += _lines(name, *pair, words, (marks, others))
     if not found:
         raise CompareError(
             f"{' and '.join(map(str, filter(None, (first, second))))}: no measure with scores of single images is in "
@@ -219,7 +193,20 @@ def _check_images(first: Path, second: Path, dataset: str) -> None:
         )
 
 
-def _lines(dataset: str, a: Side, b: Side, words: Sequence[str]) -> Iterator[Line]:
+def _unbeaten(run: Run, words: Sequence[str]) -> Unbeaten:
+    """The ‡ of the table of these columns: every model's test is corrected there over all models of its run."""
+    made = table(run, "all", words)
+    return {
+        (row.model, row.trainer, column.metric, column.params, column.threat, column.measure): cell.unbeaten
+        for row in made.rows
+        for column, cell in zip(made.columns, row.cells, strict=True)
+        if cell.unbeaten
+    }  # fmt: skip
+
+
+def _lines(
+    dataset: str, a: Side, b: Side, words: Sequence[str], marks: tuple[Unbeaten, Unbeaten]
+) -> Iterator[Line]:
     scores = _aligned(dataset, a, b)
     keys, _ = chosen(b.run.records, words)
     cards = {
@@ -234,9 +221,13 @@ def _lines(dataset: str, a: Side, b: Side, words: Sequence[str]) -> Iterator[Lin
         own = scores.get((metric, params, threat, measure), {})
         if len(own) == 2:
             found = difference(own["", "b"], own["", "a"])
+            one, other = (
+                beaten.get((side.model, side.trainer, metric, params, threat, measure), ())
+                for side, beaten in zip((a, b), marks, strict=True)
+            )
             yield Line(
                 dataset, a.name, b.name, family, metric, label, params, threat, measure,
-                str(cards[key]["direction"]), str(cards[key]["range"]), reconstructions, found,
+                str(cards[key]["direction"]), str(cards[key]["range"]), reconstructions, (one, other), found,
             )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.compare import CompareError, compare, failures, gate
+from benchmark.compare import CompareError, compare
+from benchmark.gate import failures, gate
 from benchmark.report.compared import comparison, text
 from benchmark.report.formats.grids import grid_terminal
 from benchmark.report.read import COLUMNS
@@ -40,14 +41,18 @@ def wrong(share: float, n: int = N) -> np.ndarray:
 
 
 def folder(
-    place: Path, models: dict[str, np.ndarray], what: dict[str, str] = CLEAN, first: int = 0
-) -> Path:
-    """A run's folder with one measure of these models."""
+    place: Path, models: dict[str, np.ndarray], what: dict[str, str] = CLEAN, first: int = 0,
+    edge: np.ndarray | None = None,
+) -> Path:  # fmt: skip
+    """A run's folder with one measure of these models, and what edges score in it."""
     rows, samples = [], []
-    for name, scores in models.items():
+    control = {**what, "measure": f"edge_{what['measure']}", "direction": ""}
+    scored = [(name, scores, what) for name, scores in models.items()]
+    scored += [(name, edge, control) for name in models if edge is not None]
+    for name, scores, measure in scored:
         own = {
             **dict.fromkeys(COLUMNS, ""),
-            **what,
+            **measure,
             "dataset": "digits",
             "model": "mlp",
             "trainer": name,
@@ -55,7 +60,7 @@ def folder(
         }
         mean = float(scores.mean())
         rows.append({**own, "at": np.nan, "value": mean, "low": mean, "high": mean, "stderr": 0.0, "n": len(scores),
-                     "headline": True, "reconstruction": name in RECONSTRUCTIONS})  # fmt: skip
+                     "headline": measure is what, "reconstruction": name in RECONSTRUCTIONS})  # fmt: skip
         facts = {
             key: own[key]
             for key in (
@@ -258,3 +263,66 @@ def test_a_narrow_terminal_goes_without_spare_columns_never_without_names(
     assert "Clean" in shown
     assert "…" not in shown
     assert ("Detectable" in shown) == (width == 120)
+
+
+ROAR = {"metric": "roar", "family": "fidelity", "label": "ROAR gradient", "threat": "", "measure": "score",
+        "range": "unbounded", "direction": "higher"}  # fmt: skip
+
+
+@pytest.fixture
+def controlled(tmp_path: Path) -> Path:
+    """Edges score 0.2; one model less, one no more, one more, each better than the one before."""
+    noise = np.random.default_rng(0).normal(0, 0.02, (4, 200))
+    means = {"less": 0.1, "same": 0.2, "more": 0.3}
+    models = {name: mean + noise[i] for i, (name, mean) in enumerate(means.items())}
+    return folder(tmp_path / "run", models, ROAR, edge=0.2 + noise[3])
+
+
+def test_what_does_not_beat_its_controls_says_so_and_its_lead_is_not_bold(controlled: Path) -> None:
+    same, more = compare(controlled, baseline="less")
+    assert (same.winner, more.winner) == ("same", "more")
+    assert (same.unbeaten, more.unbeaten) == ((("edge",), ("edge",)), (("edge",), ()))
+    assert (same.hollow, more.hollow) == (True, False)
+    (grid,) = comparison([same, more])
+    assert [row[2:4] for row in grid.rows] == [("0.100‡", "0.198‡"), ("0.100‡", "0.300")]
+    assert [row[7] for row in grid.rows] == ["B‡", "B"]
+    assert grid.best == {(1, 7)}
+    assert "‡: not significantly better than a control" in grid.caption
+    # without a score that is marked there is nothing to explain
+    assert "‡" not in comparison(compare(controlled, models=("more", "more")))[0].caption
+
+
+def test_the_mark_stands_in_every_format(controlled: Path) -> None:
+    lines = compare(controlled, models=("less", "more"))
+    assert "0.100‡" in text(lines, ".md")
+    assert r"0.100\rlap{\textsuperscript{\ensuremath{\ddagger}}} & 0.300 &" in text(lines, ".tex")
+    (row,) = json.loads(text(lines, ".json"))
+    assert (row["unbeaten_a"], row["unbeaten_b"]) == (["edge"], [])
+    (line,) = csv.DictReader(io.StringIO(text(lines, ".csv")))
+    assert (line["unbeaten_a"], line["unbeaten_b"]) == ("edge", "")
+    shown = bench(controlled, "--models", "less", "more").stdout
+    assert "0.100‡" in shown
+    assert "‡: not significantly better" in " ".join(shown.split())
+
+
+def test_a_mark_is_that_of_the_own_run(controlled: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    easy = folder(
+        tmp_path / "easy", {"less": 0.1 + rng.normal(0, 0.02, 200)}, ROAR, edge=np.zeros(200)
+    )
+    (line,) = compare(controlled, easy)
+    assert line.unbeaten == (("edge",), ())
+
+
+def test_scores_of_control_maps_are_named_so_and_never_win_in_bold(tmp_path: Path) -> None:
+    sobel = {
+        **ROAR,
+        "metric": "insertion",
+        "label": "Insertion sobel",
+        "params": '{"attribution": "sobel"}',
+    }
+    scores = {name: mean + np.zeros(50) for name, mean in (("a", 0.1), ("b", 0.9))}
+    scores["a"][:25] += 0.01
+    (grid,) = comparison(compare(folder(tmp_path / "run", scores, sobel)))
+    assert grid.rows[0][0] == "Insertion sobel (control) ↑"
+    assert (grid.rows[0][6], grid.best) == ("B", frozenset())

@@ -42,6 +42,7 @@ def compare(
     Two runs, or two models of one (--models), or all against one (--baseline).
     """
     from benchmark import compare as comparing
+    from benchmark import gate as gating
     from benchmark.report.chosen import EVERYTHING
     from benchmark.report.compared import ENDINGS, comparison, text
     from benchmark.report.formats.grids import grid_terminal
@@ -52,12 +53,12 @@ def compare(
         raise BenchError(
             f"--out {file}: the ending says what to write; valid: {', '.join(ENDINGS)}"
         )
-    gates = [comparing.gate(each) for each in gate or ()]
+    gates = [gating.gate(each) for each in gate or ()]
     for folder in filter(None, (first, second)):
         if (folder / "plan.json").is_file():
             records.refresh(folder)
     lines = comparing.compare(first, second, models, baseline, measure or EVERYTHING)
-    failed = comparing.failures(gates, lines)
+    failed = gating.failures(gates, lines)
     if as_json:
         print(text(lines, ".json"), end="")
     else:

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.compare import Line
-from benchmark.report.cells import number_format
+from benchmark.report.cells import NO_MORE, number_format
+from benchmark.report.controls import control
 from benchmark.report.formats.grids import grid_latex, grid_markdown
 from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign
@@ -28,6 +29,11 @@ _CAPTION = (
     "on how many images the one and the other has the better score. Detectable: the true difference that such a "
     "comparison finds (p < 0.05, uncorrected) four times in five. Tests: {tests}."
 )
+_UNBEATEN = (
+    " ‡: not significantly better than a control of its measure, as in the tables of its run: it says no more than "
+    "chance, edges or smoothness do, and neither does its lead, which is not bold."
+)
+_ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def comparison(lines: Sequence[Line]) -> list[Grid]:
@@ -46,7 +52,9 @@ def text(lines: Sequence[Line], ending: str) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {k: " ".join(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in rows
+    )
     return out.getvalue()
 
 
@@ -56,7 +64,10 @@ ENDINGS = (*_TABLES, ".csv", ".json")
 
 def _row(line: Line) -> dict[str, Any]:
     """All of a line, in the measure's own unit; None where there is no number."""
-    facts = {name: value for name, value in vars(line).items() if name not in ("difference", "p")}
+    pairs = ("reconstructions", "unbeaten")
+    facts = {k: v for k, v in vars(line).items() if k not in (*pairs, "difference", "p")}
+    for name, pair in zip(("reconstruction", "unbeaten"), pairs, strict=True):
+        facts |= dict(zip((f"{name}_a", f"{name}_b"), getattr(line, pair), strict=True))
     found = asdict(line.difference)
     numbers = {
         "mean_a": found.pop("baseline"), "mean_b": found.pop("mean"), "difference": found.pop("value"),
@@ -77,13 +88,14 @@ def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     sides = " ".join(f"A: {a}. B: {b}." for a, b in pairs) if not several else "A and B as named."
     if several and len(bases) == 1:
         sides = f"A: {next(iter(bases))}."
-    daggers = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
+    notes = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
+    notes += _UNBEATEN if any(any(line.unbeaten) for line in lines) else ""
     return Grid(
         "compare", dataset, f"{title} on {dataset}", ("Model B", *_HEADINGS) if several else _HEADINGS,
         tuple((*((_names(line)[1],) if several else ()), *_cells(line)) for line in lines),
-        _CAPTION.format(sides=sides, count=count, tests=tests or "none") + daggers,
+        _CAPTION.format(sides=sides, count=count, tests=tests or "none") + notes,
         frozenset(i + several for i in (1, 2, 3, 5, 8, 9)), spare=tuple(i + several for i in (8, 7, 9, 5)),
-        best=frozenset((r, 6 + several) for r, line in enumerate(lines) if line.winner),
+        best=frozenset((r, 6 + several) for r, line in enumerate(lines) if _tells(line)),
     )  # fmt: skip
 
 
@@ -95,8 +107,16 @@ def _names(line: Line) -> tuple[str, str]:
 
 def _cells(line: Line) -> tuple[str, ...]:
     d = line.difference
-    name = f"{line.label} {norm_sign(line.threat)}".strip() + {"higher": " ↑", "lower": " ↓"}.get(
-        line.direction, ""
+    name = " ".join(
+        filter(
+            None,
+            [
+                line.label,
+                "(control)" * _of_control(line),
+                norm_sign(line.threat),
+                _ARROWS.get(line.direction),
+            ],
+        )
     )
     if math.isnan(d.value):
         return (name, *("–",) * 5, "", "–", str(d.n), "–")
@@ -104,10 +124,22 @@ def _cells(line: Line) -> tuple[str, ...]:
     show = lambda value: _signless(format(scale * value, spec))  # noqa: E731
     higher, lower = (d.lower, d.higher) if line.direction == "lower" else (d.higher, d.lower)
     better = {line.a: "A", line.b: "B"}.get(line.winner, "noise" if line.direction else "")
+    one, other = (NO_MORE * bool(controls) for controls in line.unbeaten)
     return (
-        name, show(d.baseline), show(d.mean), show(d.value), f"{show(d.low)} to {show(d.high)}",
-        "<0.001" if line.p < 0.001 else f"{line.p:.3f}", better, f"{higher} : {lower}", str(d.n), show(d.detectable),
+        name, show(d.baseline) + one, show(d.mean) + other, show(d.value), f"{show(d.low)} to {show(d.high)}",
+        "<0.001" if line.p < 0.001 else f"{line.p:.3f}", better + NO_MORE * line.hollow, f"{higher} : {lower}",
+        str(d.n), show(d.detectable),
     )  # fmt: skip
+
+
+def _of_control(line: Line) -> bool:
+    """Whether the scores are those of maps that know nothing of the models."""
+    return bool(control(line.metric, line.params))
+
+
+def _tells(line: Line) -> bool:
+    """Whether there is a winner, in more than what controls score as well."""
+    return bool(line.winner) and not line.hollow and not _of_control(line)
 
 
 def _format(line: Line) -> tuple[float, str]:

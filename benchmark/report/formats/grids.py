@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from benchmark.report.cells import NO_MORE
 from benchmark.report.formats.latex import WIDTH, breakable, minipage, points
 from benchmark.report.formats.markdown import escape
 from benchmark.report.formats.tex_text import FALLBACK, tex
@@ -21,6 +22,7 @@ from benchmark.report.names import file_stem
 _LONG = 150.0
 """Points from which a column of texts is a paragraph, and its lines break."""
 _GAP = 10.0
+_NO_MORE = tex(NO_MORE)
 _SHORT = 24
 """Characters up to which a cell stays on one line of a terminal; names take what is left."""
 
@@ -129,6 +131,11 @@ def _columns(grid: Grid) -> str:
 def _cells(grid: Grid, r: int) -> list[str]:
     signed = [re.sub(r"(?<!\w)-(?=\d)", "−", text) for text in grid.rows[r]]
     cells = [r"\newline ".join(map(breakable, text.split("\n"))) for text in signed]
+    # without width: a sign must not push a number out of line
+    cells = [
+        text.replace(_NO_MORE, rf"\rlap{{{_NO_MORE}}}") if c in grid.numbers else text
+        for c, text in enumerate(cells)
+    ]
     return [rf"\textbf{{{text}}}" if grid.bold(r, c) else text for c, text in enumerate(cells)]
 
 
