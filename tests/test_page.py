@@ -38,6 +38,7 @@ MODELS = {
     (NASTY, "pretrained"): 0.3,
 }
 IMAGES = 12
+REASON = "diverged & <stopped>, as the loss rose from the third epoch on and never came back to where it had begun"
 
 
 def records(dataset: str) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def records(dataset: str) -> pd.DataFrame:
                 value = math.nan if metric == "entropy" and trainer == LONG else value + 0.01 * seed
                 own = {"family": family, "metric": metric, "label": label, "threat": threat}
                 ends = {"value": value, "low": value - 0.02, "high": value + 0.02}
-                note = {"note": "diverged & <stopped>"} if math.isnan(value) else {}
+                note = {"note": REASON} if math.isnan(value) else {}
                 rows.append(
                     asdict(Record(**{**usual, **own, "measure": measure, **ends, **more, **note}))
                 )  # type: ignore[arg-type]
@@ -103,6 +104,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     names = ("digits", "folder:<b>Äpfel</b>")
     pd.concat(map(records, names)).to_parquet(folder / "records.parquet")
     pd.concat(map(verdicts, names)).to_parquet(folder / "verdicts.parquet")
+    kept = {
+        "seed": 0,
+        "epochs": 2,
+        "kept": 1,
+        "loss": 0.1,
+        "validation": math.nan,
+        "work": 1,
+        "seconds": 2,
+    }
+    who = {"dataset": "digits", "model": "small_cnn", "trainer": "standard"}
+    pd.DataFrame([who | kept]).to_csv(folder / "trainings.csv", index=False)
     (folder / "gallery").mkdir()
     images = {"ids": np.arange(100, 100 + IMAGES), "labels": np.arange(IMAGES) % 10}
     images["thumbnails"] = np.random.default_rng(0).integers(0, 255, (IMAGES, 1, 8, 8), np.uint8)
@@ -522,6 +534,13 @@ def test_data_sets_are_tabs(opened: Any) -> None:
     assert tab.locator("#tab-1").get_attribute("aria-selected") == "true"
     assert tab.locator("#tab-1").inner_text() == "folder:<b>Äpfel</b>"
     assert tab.locator("#panel-1 .point").count() == 6
+
+
+def test_a_training_that_kept_its_last_epoch_has_no_validation(opened: Any) -> None:
+    tab = opened()
+    tab.locator("#panel-0 details.card summary").first.click()
+    cells = tab.locator("#panel-0 details.card[open] .small td").all_inner_texts()
+    assert cells == ["2", "2", "0.1", "–", "1.00", "2.0"]
 
 
 def test_the_page_fits_the_screen(opened: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from scipy.integrate import trapezoid
@@ -266,6 +267,21 @@ def test_of_many_curves_the_highest_and_the_lowest_have_names() -> None:
     assert {float(line.get_ydata()[0]) for line in rest} == {i / 20 for i in range(4, 16)}  # type: ignore[index]
     few = fidelity_curves(crowd(12))["fidelity-curves-digits"]
     assert len(few.legends[0].get_texts()) == 14
+
+
+def test_a_single_level_is_no_curve_its_intervals_are_bars_and_its_controls_lines() -> None:
+    run = crowd(3)
+    figure = fidelity_curves(Run(run.records[run.records["at"] != 0.6]))["fidelity-curves-digits"]
+    (axis,) = figure.axes
+    assert list(axis.get_xticks()) == [0.2]
+    low, high = axis.get_xlim()
+    grey = [line for line in axis.lines if line.get_color() == GREY]
+    assert [list(line.get_xdata()) for line in grey] == [[low, high]] * 2
+    spots = [float(line.get_xdata()[0]) for line in axis.lines if line.get_color() != GREY]  # type: ignore[index]
+    assert len(set(spots)) == 3
+    bars = [c for c in axis.collections if isinstance(c, LineCollection)]
+    assert len(bars) == 3
+    assert figure.legends[0].get_title().get_text().startswith("bars")
 
 
 def test_controls_are_grey_and_told_apart_without_colour() -> None:

@@ -26,6 +26,10 @@ REST: Mapping[str, Any] = {"color": "#c8c8c8", "lw": 0.7, "zorder": 2}
 
 _SPREAD = 0.24
 """The part of the distance between two abscissae over which the bars of one abscissa are spread."""
+_WIDEST = 0.12
+"""Of few abscissae, it is no more than this part of all that they span."""
+_ALONE = 0.025
+"""It where there is only one."""
 
 
 def told(heights: pd.Series, look: Mapping[str, Look]) -> dict[str, Look]:
@@ -61,10 +65,14 @@ def legend(
     legend_below(figure, [*handles, *(more or {}).values()], [*labels, *(more or {})], title)
 
 
-def key(lines: pd.DataFrame, shown: Mapping[str, Look]) -> str:
-    """What the intervals of these curves are."""
-    rows = len(shown)
-    shape = "bands" if rows <= _BANDS else "bars, side by side for each abscissa"
+def _banded(at: pd.Series, rows: int) -> bool:
+    """Whether intervals are bands, which a single abscissa has no room for."""
+    return rows <= _BANDS and at.nunique() > 1
+
+
+def key(lines: pd.DataFrame, at: str, shown: Mapping[str, Look]) -> str:
+    """What the intervals of these curves over the column `at` are."""
+    shape = "bands" if _banded(lines[at], len(shown)) else "bars, side by side for each abscissa"
     return f"{shape}: 95% intervals {held(lines['seeds'])}"
 
 
@@ -76,10 +84,12 @@ def draw_curves(axis: Axes, lines: pd.DataFrame, at: str, look: Mapping[str, Loo
         axis.plot(ordered[at], ordered["value"], **REST)
     rows = [each for each in every if each[0] in look]
     gaps = np.diff(np.unique(lines[at].to_numpy(float)))
-    step = _SPREAD * float(gaps.min(initial=np.inf)) / len(rows) if len(gaps) else 0.0
+    room = min(_SPREAD * gaps.min(), _WIDEST * gaps.sum()) if len(gaps) else _ALONE
+    step = float(room) / max(len(rows), 1)
+    bands = _banded(lines[at], len(rows))
     for i, (name, line) in enumerate(rows):
         ordered, style = line.sort_values(at), look[str(name)]
-        x, bands = ordered[at].to_numpy(float), len(rows) <= _BANDS
+        x = ordered[at].to_numpy(float)
         if not bands:
             x = x + (i - (len(rows) - 1) / 2) * step
         axis.plot(

@@ -132,7 +132,7 @@
     controlLegend(colour.legend, rows.some((row) => unbeaten(row, x, y)), [...besideX, ...besideY]);
     svg.append(...points.map((each) => each.mark));
     place.replaceChildren(svg, colour.legend);
-    if (chosen.names.checked) label(svg, points, box);
+    if (chosen.names.checked) label(svg, points, box, width < 700 ? 28 : 42);
     interact(svg, points);
   }
   // what the controls of a measure scored beside these models: [name, least, most]
@@ -260,13 +260,13 @@
     if (look.fill !== "none") mark.style.setProperty("--own", look.fill);
     return { row, mark, px, py, numbers };
   }
-  function label(svg, points, box) {
+  function label(svg, points, box, limit) {
     const places = [[9, -6, "start"], [9, 14, "start"], [-9, -6, "end"], [-9, 14, "end"], [11, 4, "start"], [-11, 4, "end"], [0, -12, "middle"], [0, 20, "middle"],
       [14, -16, "start"], [14, 24, "start"], [-14, -16, "end"], [-14, 24, "end"]];
     const taken = points.map(({ px, py }) => [px - 7, py - 7, px + 7, py + 7]);
     const hits = (a, b) => a[0] < b[2] && a[2] > b[0] && a[1] < b[3] && a[3] > b[1];
     for (const each of points) {
-      const text = draw("text", { class: "label" }, clip(each.row.name, 28));
+      const text = draw("text", { class: "label" }, clip(each.row.name, limit));
       svg.append(text);
       const width = text.getComputedTextLength();
       const free = places.map(([dx, dy, anchor]) => {
@@ -441,8 +441,8 @@
     const list = make("dl", { class: "measures" });
     for (const column of panel.columns) {
       const cell = row.cells[column.index];
-      const text = Number.isNaN(cell.v) && cell.why ? cell.why : shown(column, cell);
-      list.append(make("div", {}, make("dt", {}, column.label), make("dd", {}, text, ...(cell.beside ? [make("small", {}, cell.beside)] : []))));
+      const reason = Number.isNaN(cell.v) && cell.why, text = reason || shown(column, cell);
+      list.append(make("div", {}, make("dt", {}, column.label), make("dd", reason ? { class: "reason" } : {}, text, ...(cell.beside ? [make("small", {}, cell.beside)] : []))));
     }
     place.append(list);
   }

@@ -37,7 +37,7 @@ def _figure(run: Run) -> Figure | None:
         axis.set_title(f"{label}, {norm_sign(norm + ' 0')[:-2]}")
     axes[0].set_ylabel("accuracy")
     axes[0].set_ylim(0, 1)
-    legend(figure, shown, len(heights), key(every, shown))
+    legend(figure, shown, len(heights), key(every, "eps", shown))
     return figure
 
 

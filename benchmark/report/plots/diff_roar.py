@@ -43,7 +43,9 @@ def _figure(run: Run) -> Figure | None:
     for axis in axes[:, 0]:
         axis.set_ylabel("difference of accuracies")
     random = Line2D([], [], color=GREY, ls=(0, (3, 2)), lw=1.2)
-    legend(figure, look, len(heights), key(lines, look), {"random maps, in expectation": random})
+    legend(
+        figure, look, len(heights), key(lines, "at", look), {"random maps, in expectation": random}
+    )
     return figure
 
 

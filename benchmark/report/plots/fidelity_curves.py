@@ -19,6 +19,8 @@ from benchmark.report.style import GREY, Look, looks, percent
 
 _ACROSS = 3
 _MEASURE = "accuracy"
+_BESIDE = 0.05
+"""Half of a panel's width where pixels were removed at one level only."""
 _LEAST_FIRST = "kar"
 """The metric that keeps what others remove: its abscissa counts from the other end of the ranking."""
 
@@ -61,7 +63,7 @@ def _figure(run: Run) -> Figure | None:
     grey = {
         f"{name} control": Line2D([], [], color=GREY, ls=LINES[name], lw=1.2) for name in controls
     }
-    legend(figure, shown, len(heights), f"{key(lines, shown)}, refits included", grey)
+    legend(figure, shown, len(heights), f"{key(lines, 'at', shown)}, refits included", grey)
     return figure
 
 
@@ -72,11 +74,17 @@ def _panel(
     controls: Mapping[str, pd.DataFrame],
     look: dict[str, Look],
 ) -> None:
+    levels = np.unique(lines["at"])
+    ends = (levels[0] - _BESIDE, levels[0] + _BESIDE)
     for name, control in controls.items():
         spread = control.groupby("at")["value"].agg(["mean", "min", "max"]).sort_index()
+        if len(levels) == 1:  # what is no curve is a line beside the points
+            spread = spread.iloc[[0, 0]].set_axis(ends)
         axis.fill_between(spread.index, spread["min"], spread["max"], color=GREY, alpha=0.15, lw=0)
         axis.plot(spread.index, spread["mean"], color=GREY, ls=LINES[name], lw=1.2, zorder=3)
     draw_curves(axis, lines, "at", look)
+    if len(levels) == 1:
+        axis.set(xlim=ends, xticks=levels)
     axis.set_title(label)
     first = "least" if (lines["metric"] == _LEAST_FIRST).any() else "most"
     axis.set_xlabel(f"pixels removed, {first} important first")
