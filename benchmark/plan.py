@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmark.cards import Card, CardError, Kind, card, nearest
 from benchmark.cards.signatures import Parameter
+from benchmark.controls import beside
 from benchmark.datasets.defaults import Defaults, NamedRecipe, UnknownDataset, defaults
 from benchmark.models import spec
 from benchmark.suite import Entry, Suite, SuiteError, expanded
@@ -49,6 +50,12 @@ class Part:
     def card(self) -> Card:
         """The method's card."""
         return card(self.kind, self.reference)
+
+    def changed(self, **settings: Any) -> Part:
+        """The method with other settings."""
+        given = {**dict(self.settings), **settings}
+        kept = {k: v for k, v in given.items() if v != self.card.parameter(k).default}
+        return dataclasses.replace(self, settings=tuple(sorted(kept.items())))
 
     def __str__(self) -> str:
         return json.dumps(dict(self.settings)) if self.settings else ""
@@ -136,7 +143,7 @@ def _surrogate_setting(metric: Card) -> Parameter | None:
 
     named = (p for p in metric.parameters if p.name in ("source", "referee"))
     found = next((p for p in named if p.annotation == "str"), None)
-    return found if "surrogate" in attributes(metric.path) else None
+    return found if found and "surrogate" in attributes(metric.path) else None
 
 
 def _check_stems(suite: Suite) -> None:
@@ -210,12 +217,14 @@ class _Planner:
         )  # fmt: skip
 
     def metrics(self) -> Iterator[tuple[Part, ThreatModel | None]]:
-        """Every metric, grid point and threat."""
+        """Every metric, grid point and threat, each with its controls."""
         for number, entry in expanded(self.suite.metric, "metrics"):
             place = f"metric[{number}]"
             if entry.recipe:
                 raise SuiteError(f"{self.suite.file}: {place}: a metric has no recipe")
-            yield from self._grid(place, entry, "metrics")
+            for part, level in self._grid(place, entry, "metrics"):
+                yield part, level
+                yield from ((each, level) for each in beside(part, self.suite.controls))
 
     def surrogate(self, metric: Part, level: ThreatModel | None, seed: int) -> Training | None:
         """What the setting `source` (or `referee`) of a metric names: a third-party model of the suite, or a trainer.
@@ -293,11 +302,11 @@ class _Planner:
         settings = {**own, **entry.settings}
         levels = self._threats(f"{place}.threat", found, entry)
         choices = [self._choices(place, found, key, value) for key, value in settings.items()]
+        plain = Part(kind, entry.name, ())
         for values in product(*choices):
-            given = dict(zip(settings, values, strict=True))
-            kept = {k: v for k, v in given.items() if v != found.parameter(k).default}
+            part = plain.changed(**dict(zip(settings, values, strict=True)))
             for level in levels:
-                yield Part(kind, entry.name, tuple(sorted(kept.items()))), level
+                yield part, level
 
     def _choices(self, place: str, found: Card, key: str, value: object) -> list[object]:
         """The values of a setting: a list is a grid (a list of lists where one value is itself a list)."""

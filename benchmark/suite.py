@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from benchmark.cards import Kind, cards, nearest
+from benchmark.controls import CONTROLS, Control
 from benchmark.errors import BenchError
 from benchmark.report import columns
 
@@ -93,6 +94,11 @@ class Suite(BaseModel):
     metric: Annotated[list[Entry], MinLen(1)]
     model: list[str] = []
     """Models of others, in the forms of benchmark/models/spec.py."""
+    controls: list[Control] = list(CONTROLS)
+    """What is measured beside every metric of maps, as cells of its own: all, a list, or `false` for none.
+
+    ROAR, KAR and DiffROAR have a setting of this name instead.
+    """
     gallery: Gallery = Gallery()
     adversarials: Annotated[int, Ge(0)] = 1000
     """Test images (the first ones) whose adversarial examples every attack keeps in the store, for `bench verify`.
@@ -112,6 +118,15 @@ class Suite(BaseModel):
     """Tables of one's own beside the usual ones: name -> columns. They change what is reported, not what is run."""
 
     file: str = Field(default="", exclude=True)
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _listed(cls, controls: object) -> object:
+        if isinstance(controls, bool):
+            return list(CONTROLS) if controls else []
+        if not isinstance(controls, list):
+            raise ValueError(f"valid: false, or a list of {', '.join(CONTROLS)}")
+        return controls
 
     @field_validator("seeds")
     @classmethod

@@ -9,6 +9,8 @@ from benchmark import cards as room
 from benchmark import suite
 from benchmark.cards import CardError, card, cards
 from benchmark.cards.catalogue import describe
+from benchmark.controls import counted
+from benchmark.plan import plan
 
 OWN = '''
 from metrics.case import Case, Scores
@@ -265,12 +267,17 @@ def test_the_suite_of_interpretability_has_every_measure_of_maps_once_beside_its
     assert set(entries) - {"clean_accuracy"} == {
         name for name, found in cards("metrics").items() if found.family in OF_MAPS
     }
+    metrics = counted(
+        (cell.metric, cell.threat) for cell in plan(suite.read("interpretability")).cells
+    )
+    beside = {metric.card.name: controls for (metric, _), controls in metrics.items()}
     for name, settings in entries.items():
         valid = {p.name: p for p in card("metrics", name).parameters}
         if "controls" in valid:
             assert "blurred" in settings.get("controls", valid["controls"].default)
-        elif "attribution" in valid and name != "attribution_attack":
-            assert {"random", "sobel", "blurred_gradient"} <= set(settings["attribution"])
+        # noise is the control of the attack
+        maps = "attribution" in valid and name != "attribution_attack"
+        assert beside[name] == (3 if maps and "controls" not in valid else 0), name
 
 
 def test_show_says_how_a_map_is_read_and_what_a_random_one_scores():

@@ -94,6 +94,16 @@ def test_plan_counts_and_trains_nothing(place):
     assert listed(place) == ["tiny.toml"]
 
 
+def test_plan_counts_the_controls_beside_their_metric(place):
+    (place / "maps.toml").write_text(
+        SUITE + '[[metric]]\nname = "gini"\nof = ["log_odds", "logit"]\n'
+    )
+    text = bench(place, "plan", "--suite", "maps.toml").stdout
+    assert text.count("Gini gradient + 3 controls") == 2
+    assert "Gini random" not in text
+    assert "1 models x (3 metrics + 6 controls) = 9 cells on digits" in text
+
+
 def test_run_prints_results_on_stdout_and_progress_on_stderr(place):
     first = bench(place, "run", "--suite", "tiny.toml", "--workers", 1)
     assert first.returncode == 0, first.stderr

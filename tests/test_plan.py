@@ -71,6 +71,86 @@ def test_star_stands_for_the_rest(tmp_path):
     assert len(made.trainings) == 2 * len(cards("trainers"))
 
 
+def maps(made):
+    """(metric, attribution) of the cells of the first model."""
+    first = [cell.metric for cell in made.cells if cell.training == made.trainings[0]]
+    return [(m.reference, dict(m.settings).get("attribution", "gradient")) for m in first]
+
+
+BESIDE = ["random", "sobel", "blurred_gradient"]
+
+
+def test_beside_every_metric_of_maps_stand_its_controls(tmp_path):
+    other = '[[metric]]\nname = "entropy"\nof = "logit"\nattribution = "grad_cam"\n'
+    made = planned(tmp_path, TRAINER + METRIC + GINI + other)
+    assert maps(made) == [
+        ("clean_accuracy", "gradient"),
+        *(("gini", each) for each in ["gradient", *BESIDE]),
+        *(("entropy", each) for each in ["grad_cam", "random", "sobel", "blurred_grad_cam"]),
+    ]
+    assert all(dict(cell.metric.settings)["of"] == "logit" for cell in made.cells[5:9])
+
+
+def test_a_control_that_the_suite_names_is_there_once_and_has_no_controls_itself(tmp_path):
+    named = GINI + 'attribution = ["blurred_gradient", "gradient", "random"]\n'
+    assert maps(planned(tmp_path, TRAINER + named)) == [
+        ("gini", each) for each in ["blurred_gradient", "gradient", "random", "sobel"]
+    ]
+    alone = GINI + 'attribution = ["random", "sobel", "blurred_random"]\n'
+    assert len(maps(planned(tmp_path, TRAINER + alone))) == 3
+
+
+def test_what_runs_its_own_controls_or_takes_none_gets_none(tmp_path):
+    """Also not a metric of one's own whose maps have other names."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        'def own(case, *, attribution: str = "mine"):\n'
+        '    """Own.\n\n    Measures:\n        x (higher, 0..1): X.\n    """\n'
+    )
+    names = ["roar", "kar", "diff_roar", "attribution_attack", "pag_cosine", str(own)]
+    text = "".join(f"[[metric]]\nname = {name!r}\n" for name in names)
+    assert [name for name, _ in maps(planned(tmp_path, TRAINER + text))] == names
+
+
+def test_controls_stand_beside_a_metric_of_ones_own_that_takes_the_maps_of_ours(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from metrics.attribution import AttributionName\n"
+        'def own(case, *, attribution: AttributionName = "sobel"):\n'
+        '    """Own.\n\n    Measures:\n        x (higher, 0..1): X.\n    """\n'
+    )
+    text = f"[[metric]]\nname = {str(own)!r}\nattribution = 'gradient'\n"
+    settings = [
+        c.metric.settings for c in planned(tmp_path, "controls = ['edge']\n" + TRAINER + text).cells
+    ]
+    # the control is the metric's own default
+    assert settings[:2] == [(("attribution", "gradient"),), ()]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("controls = false", []),
+        ("controls = []", []),
+        ("controls = true", BESIDE),
+        ('controls = ["blurred", "random"]', ["random", "blurred_gradient"]),
+    ],
+)
+def test_a_suite_says_which_controls_stand_beside_its_maps(tmp_path, line, expected):
+    made = planned(tmp_path, f"{line}\n" + TRAINER + GINI)
+    assert [each for _, each in maps(made)] == ["gradient", *expected]
+    assert maps(plan(changed(made.suite, metrics=["gini"]))) == maps(made), "--metric keeps them"
+    roar = plan(changed(made.suite, metrics=["roar"])).cells[0].metric
+    assert roar.settings == (), "a metric's own setting of this name is another matter"
+
+
+def test_a_scale_may_have_other_controls(tmp_path):
+    text = 'name = "s"\n' + TRAINER + GINI + "[scale.small]\ncontrols = false\n"
+    (tmp_path / "s.toml").write_text(text)
+    whole = read(str(tmp_path / "s.toml"))
+    assert [len(plan(each).cells) for each in (whole, scaled(whole, "small"))] == [4, 1]
+
+
 @pytest.mark.parametrize("name", suite.names())
 def test_every_suite_of_the_package_can_be_planned_in_every_size(name):
     suite = read(name)
@@ -145,6 +225,8 @@ def test_what_the_issue_of_quick_asks_for():
         (TRAINER + 'recipe.epochs = "x"\n' + METRIC, "epochs = 'x': Input should be a valid integer"),
         (TRAINER + 'recipe.architecture = "mpl"\n' + METRIC, r"no model 'mpl' \(did you mean 'mlp'"),
         ('model = ["file:nowhere.pt@mlp"]\n' + METRIC, "model: .*nowhere"),
+        ('controls = "none"\n' + METRIC, "controls = 'none': .*valid: false, or a list of random, edge, blurred"),
+        ('controls = ["sobel"]\n' + METRIC, "controls.0 = 'sobel': Input should be 'random', 'edge' or"),
         ('[gallery]\nimage = 3\n' + METRIC, r"unknown key 'gallery\.image' \(did you mean 'images'"),
     ],
 )  # fmt: skip

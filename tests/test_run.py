@@ -13,8 +13,11 @@ import pytest
 import torch
 
 from benchmark import suite
+from benchmark.controls import CONTROLS
 from benchmark.measuring.place import Place
 from benchmark.plan import plan
+from benchmark.report.read import read
+from benchmark.report.sets import tables
 from benchmark.running.run import run
 from benchmark.storage import manifest
 from benchmark.store import Store, StoreError
@@ -24,6 +27,7 @@ name = "tiny"
 dataset = "digits"
 limit = 20
 train_limit = 120
+controls = false
 gallery.images = 2
 
 [recipe]
@@ -135,6 +139,20 @@ def test_a_second_identical_run_does_nothing(finished):
     result, jobs = done(made, folder)
     assert (jobs, result.computed) == (0, 0)
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files(folder)} == before
+
+
+def test_controls_are_measured_beside_the_maps_and_stand_below_them(toml, tmp_path):
+    whole = suite.read(str(toml)).model_copy(update={"controls": list(CONTROLS)})
+    made = plan(suite.changed(whole, metrics=["gini"]))
+    result, jobs = done(made, tmp_path)
+    assert (jobs, result.failed) == (2 * 2 + 2 * 4, ())
+    found = read(tmp_path)
+    (table,) = tables(found, "all")
+    assert [c.label for c in table.columns if c.metric == "gini"] == ["Gini gradient"]
+    assert [row.name for row in table.controls] == [f"control: {name}" for name in CONTROLS]
+    noise = found.records[found.records["label"] == "Gini random"]
+    assert noise["value"].nunique() == 1, "noise knows no model"
+    assert table.controls[0].cells[0].mean == noise["value"].iloc[0]
 
 
 def files(folder):

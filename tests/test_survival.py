@@ -33,6 +33,7 @@ name = "tiny"
 dataset = "digits"
 limit = 20
 train_limit = 120
+controls = false
 gallery.images = 1
 [recipe]
 architecture = "mlp"

@@ -461,8 +461,13 @@ def attributed(folder: Path, metric: str, family: str, levels: Mapping[str, floa
 LEVELS = {"gradient": 0.5, "random": 0.1, "sobel": 0.3, "blurred_gradient": 0.8}
 
 
-def test_a_control_with_a_column_of_its_own_says_so_and_is_never_bold(tmp_path: Path) -> None:
-    (made,) = tables(attributed(tmp_path, "insertion", "fidelity", LEVELS), "fidelity")
+NAMED = [f"insertion:{attribution}" for attribution in LEVELS]
+
+
+def test_a_control_that_is_asked_for_by_name_has_a_column_that_says_so_and_is_never_bold(
+    tmp_path: Path,
+) -> None:
+    made = table(attributed(tmp_path, "insertion", "fidelity", LEVELS), "own", NAMED)
     assert labels(made) == [
         "Insertion gradient", "Insertion random (control)", "Insertion sobel (control)",
         "Insertion blurred gradient (control)",
@@ -473,18 +478,73 @@ def test_a_control_with_a_column_of_its_own_says_so_and_is_never_bold(tmp_path: 
     assert made.controls == ()
 
 
-def test_a_control_that_the_table_does_not_show_stands_below_it(tmp_path: Path) -> None:
-    run = attributed(tmp_path, "insertion", "fidelity", LEVELS)
-    made = table(run, "own", ["insertion:gradient"])
+@pytest.mark.parametrize("words", [["insertion"], ["fidelity/*"], ["insertion.score"], EVERYTHING])
+def test_a_control_stands_below_the_map_that_it_is_measured_beside(
+    tmp_path: Path, words: Sequence[str]
+) -> None:
+    made = table(attributed(tmp_path, "insertion", "fidelity", LEVELS), "own", words)
+    assert labels(made) == ["Insertion gradient"]
     assert [row.name for row in made.controls] == [
         "control: random", "control: edge", "control: blurred",
     ]  # fmt: skip
+    assert [row.cells[0].unbeaten for row in made.rows] == [("blurred",)] * 2
 
 
-def test_to_be_less_sharp_than_edges_is_no_fault(tmp_path: Path) -> None:
-    (made,) = tables(attributed(tmp_path, "gini", "sharpness", LEVELS), "sharpness")
-    assert {cell.unbeaten for row in made.rows for cell in row.cells} == {()}
-    assert [cell.best for cell in made.rows[0].cells] == [True, False, False, False]
+def test_a_control_without_a_map_beside_it_is_a_column(tmp_path: Path) -> None:
+    alone = {"random": 0.1, "blurred_integrated_gradients": 0.4, "gradient": 0.5}
+    (made,) = tables(attributed(tmp_path, "insertion", "fidelity", alone), "fidelity")
+    assert labels(made) == [
+        "Insertion blurred integrated gradients (control)",
+        "Insertion gradient",
+    ]
+
+
+def test_a_setting_that_the_controls_share_does_not_name_them(tmp_path: Path) -> None:
+    made = table(
+        attributed(tmp_path, "insertion", "fidelity", LEVELS), "own", ["insertion:of=log_odds"]
+    )
+    assert labels(made) == ["Insertion gradient"]
+
+
+def test_controls_do_not_make_a_run_one_of_many_measures(tmp_path: Path) -> None:
+    run = attributed(tmp_path, "insertion", "fidelity", LEVELS)
+    others = [run.records.assign(metric=f"own_{i}", label=f"Own {i}") for i in range(3)]
+    assert main_words(tidy(pd.concat([run.records, *others]))) == EVERYTHING
+
+
+def test_the_controls_of_a_metric_whose_card_is_not_read_are_known_too(tmp_path: Path) -> None:
+    (made,) = tables(attributed(tmp_path, "mine", "own", LEVELS), "all")
+    assert labels(made) == ["Mine gradient"]
+    assert len(made.controls) == 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "family"),
+    [("gini", "sharpness"), ("local_lipschitz", "stability"), ("sensitivity", "fidelity")],
+)
+def test_to_be_less_sharp_or_less_steady_than_a_control_is_no_fault(
+    tmp_path: Path, metric: str, family: str
+) -> None:
+    (made,) = tables(attributed(tmp_path, metric, family, LEVELS), "all")
+    assert [cell.unbeaten for row in made.rows for cell in row.cells] == [(), ()]
+    assert [cell.best for row in made.rows for cell in row.cells] == [True, False]
+    blurred = made.rows[0].cells[0].beside[2]
+    assert (blurred.control, blurred.beaten) == ("blurred", None)
+    assert blurred.mean > made.rows[0].cells[0].mean
+    assert made.footnotes == ()
+    assert "describe a map: there they are for comparison" in made.caption
+    told = json.loads(tidy_json(made))["rows"][0]["cells"][0]["controls"][2]
+    assert (told["control"], told["beaten"]) == ("blurred", None)
+    assert pd.read_csv(io.StringIO(tidy_csv(made)))["beaten"].isna().all()
+
+
+@pytest.mark.parametrize("family", ["fidelity", "sanity", "manifold", "localisation"])
+def test_what_claims_something_of_the_model_has_to_beat_its_controls(
+    tmp_path: Path, family: str
+) -> None:
+    (made,) = tables(attributed(tmp_path, "insertion", family, LEVELS), "all")
+    assert [row.cells[0].signs for row in made.rows] == ["‡", "‡"]
+    assert "for comparison" not in made.caption
 
 
 def test_json_says_what_the_table_says() -> None:
@@ -615,6 +675,12 @@ def test_the_documented_commands_exist() -> None:
         assert {word for word in words if word.startswith("-")} <= options, words
 
 
-def test_the_documented_table_of_ones_own_is_a_table(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
-    assert len(read_suite(str(suite(tmp_path, block))).tables["paper"].columns) == 6
+def test_the_documented_lines_of_a_suite_are_read(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (controls,) = (block for block in blocks if block.startswith("controls"))
+    (own,) = (block for block in blocks if block.startswith("[tables"))
+    path = suite(tmp_path, own)
+    path.write_text(controls + path.read_text())
+    found = read_suite(str(path))
+    assert len(found.tables["paper"].columns) == 6
+    assert found.controls == ["random", "blurred"]

@@ -70,6 +70,13 @@ def test_correlations_are_scipys():
         assert linear.low < linear.value < linear.high
 
 
+def test_controls_have_no_trends():
+    found = records()
+    maps = [found[found["metric"] == "roar"].assign(metric="road", params=given, label=given)
+            for given in ("", '{"attribution": "random"}', '{"attribution": "blurred_gradient"}')]  # fmt: skip
+    assert [trend.metric for trend in trends(pd.concat([found, *maps]))] == ["roar", "road"]
+
+
 def test_two_radii_are_no_series():
     few = records()
     assert not trends(few[few["train_threat"].isin(["", "L2 0.2", "L2 0.4"])])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -30,6 +32,7 @@ def plan(
     workers: Workers = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show the cells of a suite, their number and an estimate of the time. Trains nothing."""
+    from benchmark.controls import counted
     from benchmark.executors import processes
     from benchmark.running import costs
 
@@ -42,18 +45,24 @@ def plan(
     table.add_column("trainings")
     table.add_column("metrics")
     names = [f"{t.label}, seed {t.seed}" if t.trainer else t.model for t in planned.trainings]
-    cells = list(
-        dict.fromkeys(
-            (c.metric.card.label(dict(c.metric.settings)), str(c.threat or ""))
-            for c in planned.cells
-        )
-    )
-    columns = [names, [f"{label} {threat}".strip() for label, threat in cells]]
+    metrics = counted((cell.metric, cell.threat) for cell in planned.cells)
+    columns = [names, [_named(*each, controls) for each, controls in metrics.items()]]
     for i in range(max(map(len, columns))):
         table.add_row(*(escape(column[i]) if i < len(column) else "" for column in columns))
     out.print(table)
     out.print(
-        f"\n{overview['models']} models x {len(cells)} metrics = {overview['cells']} cells on "
+        f"\n{overview['models']} models x {_counted(metrics.values())} = {overview['cells']} cells on "
         f"{planned.data.name}, {overview['refits']} retrainings at most. {overview['estimate']}",
         highlight=False,
     )
+
+
+def _named(metric: Any, threat: Any, controls: int) -> str:
+    label = metric.card.label(dict(metric.settings))
+    beside = f"+ {controls} control{'s' * (controls > 1)}" * bool(controls)
+    return " ".join(filter(None, [label, str(threat or ""), beside]))
+
+
+def _counted(controls: Collection[int]) -> str:
+    metrics, beside = len(controls), sum(controls)
+    return f"({metrics} metrics + {beside} controls)" if beside else f"{metrics} metrics"

@@ -60,7 +60,7 @@ def caption(
         else "",
         "Arrows point to the better direction." if any(column.arrow for column in columns) else "",
         _bold(cells) if any(c.best for c in cells) else "",
-        _controls(controls),
+        _controls(controls, cells),
     ]
     return " ".join(part for part in parts if part)
 
@@ -81,12 +81,14 @@ def _bold(cells: Sequence[Cell]) -> str:
     )
 
 
-def _controls(names: Collection[str]) -> str:
-    """What the rows of controls are."""
+def _controls(names: Collection[str], cells: Sequence[Cell]) -> str:
+    """What the rows of controls are, and where they are no bar."""
     if not names:
         return ""
     said = "; ".join(f"{name}, {_CONTROLS[name]}" for name in names)
-    return f"Controls, scored by the same measures: {said}."
+    judged = {each.beaten is not None for cell in cells for each in cell.beside}
+    shown = " Measures of sharpness and stability describe a map: there they are for comparison."
+    return f"Controls, scored by the same measures: {said}.{shown * (False in judged)}"
 
 
 def _interval(seeds: Sequence[int]) -> str:

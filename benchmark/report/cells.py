@@ -57,12 +57,12 @@ class Beside:
     mean: float
     low: float
     high: float
-    p: float
+    p: float = np.nan
     """Of the difference from the model's own score, after Holm's correction; NaN where there is no test of it."""
-    compared: str
+    compared: str = ""
     """How the two were compared: the test, or "interval"."""
-    beaten: bool
-    """Whether the model's own score is significantly better."""
+    beaten: bool | None = None
+    """Whether the model's own score is significantly better; None where the measure claims nothing of the model."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Cell:
     @property
     def unbeaten(self) -> tuple[str, ...]:
         """The controls that the score is not significantly better than."""
-        return tuple(each.control for each in self.beside if not each.beaten)
+        return tuple(each.control for each in self.beside if each.beaten is False)
 
     @property
     def signs(self) -> str:

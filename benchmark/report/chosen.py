@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.report.beside import Key, hosted
 from benchmark.report.columns import MAIN, Choice, choice
 from benchmark.report.names import FAMILIES, family_order
 from benchmark.report.pooling import MEASURE
@@ -22,23 +23,28 @@ _CORE = ("robustness", "fidelity", "manifold", "sharpness")
 """Families that the short table says something of, if the run does."""
 
 
-def chosen(records: pd.DataFrame, words: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
-    """The columns (in the order of `MEASURE`) that the words choose, in their order, and the words that choose none."""
+def chosen(records: pd.DataFrame, words: Sequence[str]) -> tuple[list[Key], list[str]]:
+    """The columns (in the order of `MEASURE`) that the words choose, in their order, and the words that choose none.
+
+    What is a control of another column is chosen only by a word that names its map, as in `gini:sobel`.
+    """
     every = _every(records)
+    shown = _without_hosted(every)
     if tuple(words) == EVERYTHING:
-        return [_key(column) for column in every if column["headline"]], []
-    found: dict[tuple[str, ...], None] = {}
+        return [_key(column) for column in shown if column["headline"]], []
+    found: dict[Key, None] = {}
     absent = []
     for word in words:
         one = choice(word)
-        own = [_key(column) for column in every if one.takes(column)]
+        taken = [column for column in every if one.takes(column)]
+        own = [_key(column) for column in taken if column in shown or one.names_map(column)]
         found |= dict.fromkeys(own)
         if not own:
             absent.append(word)
     return list(found), absent
 
 
-def grouped(keys: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def grouped(keys: Sequence[Key]) -> list[Key]:
     """The columns by family, in the order of a paper, and within a family by the threat of the evaluation."""
     order = family_order([key[0] for key in keys])
     return sorted(keys, key=lambda key: (order.index(key[0]), *_threat(key[4])))
@@ -50,7 +56,7 @@ def main_words(records: pd.DataFrame) -> tuple[str, ...]:
     Everything where that is little. Otherwise what most papers show (`MAIN`), PGD where there is no AutoAttack, the
     first measure of a main family that would be left out, and all of users' own metrics.
     """
-    headline = [column for column in _every(records) if column["headline"]]
+    headline = [column for column in _without_hosted(_every(records)) if column["headline"]]
     if len(headline) <= _FEW:
         return EVERYTHING
     words = [word for word in MAIN if _any(choice(word), headline)]
@@ -73,7 +79,12 @@ def _every(records: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in line.items()} for line in lines]
 
 
-def _key(column: dict[str, Any]) -> tuple[str, ...]:
+def _without_hosted(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    beside = hosted(map(_key, columns))
+    return [column for column in columns if _key(column) not in beside]
+
+
+def _key(column: dict[str, Any]) -> Key:
     return tuple(str(column[name]) for name in MEASURE)
 
 

@@ -74,6 +74,11 @@ class Choice:
         right = column["measure"] == self.measure if self.measure else bool(column["headline"])
         return right and (not self.settings or self._set(str(column["params"])))
 
+    def names_map(self, column: Mapping[str, Any]) -> bool:
+        """Whether the word names the map of a column, as `gini:sobel` does."""
+        own = str(settings(str(column["metric"]), str(column["params"])).get("attribution", ""))
+        return any(setting in (own, f"attribution={own}") for setting in self.settings)
+
     def _under(self, threat: str) -> bool:
         return not self.threat or threat == self.threat or threat.startswith(f"{self.threat} ")
 

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.compare import Line
+from benchmark.report.beside import control
 from benchmark.report.cells import NO_MORE, number_format
-from benchmark.report.controls import control
 from benchmark.report.formats.grids import grid_latex, grid_markdown
 from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign

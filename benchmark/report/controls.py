@@ -1,7 +1,8 @@
 """What a measure gives to maps that know nothing of the model, and which scores are not significantly better than that.
 
 A control is a measure of the same metric (ROAR's `edge_score` beside its `score`), or the same metric with the control
-as its attribution (`sobel`). A score that does not beat a control says no more than chance, edges or smoothness do.
+as its attribution (`sobel`). Where a measure claims something of the model, a score that does not beat a control says
+no more than chance, edges or smoothness do; where it describes the map alone, the control is shown for comparison.
 """
 
 from __future__ import annotations
@@ -11,28 +12,24 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
+from benchmark.controls import CONTROLS
+from benchmark.report.beside import control
 from benchmark.report.best import INTERVAL, LEVEL, Scores
 from benchmark.report.cells import EMPTY, Beside, Cell, Column
-from benchmark.report.columns import settings
-from benchmark.report.pooling import MEASURE
 from benchmark.statistics.intervals import Floats
 from benchmark.statistics.paired import Difference, differences, holm
-
-CONTROLS = ("random", "edge", "blurred")
-"""Maps without a reason, Sobel's edges of the image, and a model's own maps behind a Gaussian."""
 
 ROW = "control: "
 """What the names of their rows begin with; longer ones would take a column from the table of a paper."""
 
-_FAMILIES = ("fidelity", "localisation")
-"""Where a control's score is a bar: to be less sharp than Sobel's edges is no fault."""
-_BLURRED = "blurred_"
-_ATTRIBUTIONS = {"random": "random", "sobel": "edge"}
+_JUDGED = ("fidelity", "sanity", "manifold", "localisation")
+"""Families that claim something of the model, where a control's score is a bar.
 
-Key = tuple[str, ...]
-"""A column of the records, in the order of `MEASURE`."""
+To be less sharp than Sobel's edges, or less steady than a map that looks at no image, is no fault.
+"""
+_STEADINESS = ("sensitivity",)
+"""Metrics of these families that claim no more than those of stability do."""
 
 
 class Control(NamedTuple):
@@ -43,12 +40,6 @@ class Control(NamedTuple):
     """Of single images; None where they are not kept."""
 
 
-def control(metric: str, params: str) -> str:
-    """The name of the control whose map a column scores; "" for a map of the model's own."""
-    attribution = str(settings(metric, params).get("attribution", ""))
-    return "blurred" if attribution.startswith(_BLURRED) else _ATTRIBUTIONS.get(attribution, "")
-
-
 def zero(scores: Sequence[Scores]) -> Control:
     """The control that is 0 by definition, beside rows with these scores."""
     exact = replace(EMPTY, mean=0.0, shown="0")
@@ -56,53 +47,16 @@ def zero(scores: Sequence[Scores]) -> Control:
     return Control([exact] * len(scores), images)
 
 
-def control_columns(records: pd.DataFrame, keys: Iterable[Key]) -> dict[Key, dict[str, Key]]:
-    """Column -> control -> the column that holds the control's score; () where that is 0 by definition."""
-    known = [tuple(map(str, key)) for key in records[MEASURE].drop_duplicates().to_numpy(object)]
-    return {
-        key: _measured(key, known) | _attributed(key, known) if key[0] in _FAMILIES else {}
-        for key in keys
-    }
-
-
-def _measured(key: Key, known: Sequence[Key]) -> dict[str, Key]:
-    *of, measure = key
-    own = {name: (*of, f"{name}_{measure}") for name in CONTROLS}
-    found: dict[str, Key] = {name: each for name, each in own.items() if each in known}
-    # an area between the map's curve and the random one's
-    return ({"random": ()} if (*of, "random_accuracy") in known else {}) | found
-
-
-def _attributed(key: Key, known: Sequence[Key]) -> dict[str, Key]:
-    family, metric, _, params, threat, measure = key
-    given = settings(metric, params)
-    own = given.get("attribution")
-    if own is None or control(metric, params):
-        return {}
-    wanted = {"random": "random", "edge": "sobel", "blurred": f"{_BLURRED}{own}"}
-    same = [
-        (each, settings(metric, each[3]))
-        for each in known
-        if (each[0], each[1], *each[4:]) == (family, metric, threat, measure)
-    ]
-    return {
-        name: each
-        for name, attribution in wanted.items()
-        for each, its in same
-        if its == {**given, "attribution": attribution}
-    }
-
-
 def with_controls(
-    cells: Sequence[Cell], column: Column, scores: Sequence[Scores], controls: Mapping[str, Control]
+    cells: Sequence[Cell], column: Column, scores: Sequence[Scores], given: Mapping[str, Control]
 ) -> list[Cell]:
-    """The cells of a column with what the controls scored beside them; what does not beat all of them is not bold.
+    """The cells of a column with what the controls scored beside them; what does not beat a bar is not bold.
 
     Each row is compared with its control on the same images (benchmark/statistics/paired.py), and p corrected over the
     rows (Holm): better and below 0.05 beats it. As a row has to beat every control, that takes no further correction.
     Without scores of single images a row beats a control that its interval leaves out.
     """
-    beside = [_compared(cells, column, scores, name, each) for name, each in controls.items()]
+    beside = [_compared(cells, column, scores, name, each) for name, each in given.items()]
     found = [
         replace(cell, beside=tuple(each for each in own if each is not None))
         for cell, *own in zip(cells, *beside, strict=True)
@@ -115,6 +69,15 @@ def _compared(
     cells: Sequence[Cell], column: Column, scores: Sequence[Scores], name: str, given: Control
 ) -> list[Beside | None]:
     """A control beside every row; None where either has no value, or neither direction is better."""
+    known = [
+        bool(column.direction) and bool(np.isfinite([own.mean, other.mean]).all())
+        for own, other in zip(cells, given.cells, strict=True)
+    ]
+    if not _is_bar(column):
+        return [
+            Beside(name, each.mean, each.low, each.high) if there else None
+            for each, there in zip(given.cells, known, strict=True)
+        ]
     pairs = {
         i: (own, other)
         for i, (own, other) in enumerate(zip(scores, given.scores, strict=True))
@@ -125,10 +88,15 @@ def _compared(
     tests = {i: (found.test, float(corrected[i])) for i, found in tested.items()}
     return [
         _beside(name, column.direction, own, other, *tests.get(i, (INTERVAL, np.nan)))
-        if column.direction and np.isfinite([own.mean, other.mean]).all()
+        if known[i]
         else None
         for i, (own, other) in enumerate(zip(cells, given.cells, strict=True))
     ]
+
+
+def _is_bar(column: Column) -> bool:
+    """Whether a score has to be better than its controls' to say anything."""
+    return column.family in _JUDGED and column.metric not in _STEADINESS
 
 
 def _beside(name: str, direction: str, own: Cell, other: Cell, compared: str, p: float) -> Beside:
@@ -160,14 +128,14 @@ def _minus(own: Floats, other: Floats) -> Floats:
 
 
 def control_rows(
-    columns: Sequence[Column], controls: Sequence[Mapping[str, Control]]
+    columns: Sequence[Column], given: Sequence[Mapping[str, Control]]
 ) -> dict[str, tuple[Cell, ...]]:
     """Control -> a cell a column: what it scored, from the least to the most where that depends on the model."""
-    names = [name for name in CONTROLS if any(name in own for own in controls)]
+    names = [name for name in CONTROLS if any(name in own for own in given)]
     return {
         name: tuple(
             _spanned(own[name].cells, column) if name in own else EMPTY
-            for column, own in zip(columns, controls, strict=True)
+            for column, own in zip(columns, given, strict=True)
         )
         for name in names
     }

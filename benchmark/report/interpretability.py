@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.report.beside import control
 from benchmark.report.cells import Cell, Column
-from benchmark.report.controls import control
 from benchmark.report.table import Table
 
 FAMILIES = ("fidelity", "manifold", "sharpness")

@@ -8,21 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.report.beside import Key, control, control_columns
 from benchmark.report.best import Scores, with_best
 from benchmark.report.caption import caption
 from benchmark.report.cells import ABSENT, NO_MORE, Cell, Column, cell, number_format
 from benchmark.report.chosen import chosen, grouped, main_words
 from benchmark.report.columns import NAMES
-from benchmark.report.controls import (
-    ROW,
-    Control,
-    Key,
-    control,
-    control_columns,
-    control_rows,
-    with_controls,
-    zero,
-)
+from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
 from benchmark.report.images import Measure, by_measure
 from benchmark.report.images import Scores as ByModel
 from benchmark.report.names import row_names

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from benchmark.report.beside import apart
 from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign
 from benchmark.report.pooling import MEASURE, pooled
@@ -61,7 +62,7 @@ class Trend(NamedTuple):
 
 def trends(records: pd.DataFrame) -> list[Trend]:
     """Every measure over every series of one data set's records."""
-    heads = records[records["headline"].astype(bool) & records["at"].isna()]
+    heads = apart(records[records["headline"].astype(bool) & records["at"].isna()])
     pool = pooled(heads, ["model", "trainer", "train_threat", *MEASURE])
     accuracies = pooled(clean(records), ["model", "trainer"])[["model", "trainer", "value"]]
     pool = pool.merge(

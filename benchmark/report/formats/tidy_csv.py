@@ -32,7 +32,7 @@ def tidy_csv(table: Table) -> str:
     """The whole table; means and interval ends unrounded, empty where there is none.
 
     Below a cell stand its controls, a line each: `control` names it, `beaten` says whether the cell above is
-    significantly better.
+    significantly better, and is empty where the measure claims nothing of the model.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -67,7 +67,12 @@ def _lines(facts: tuple[object, ...], column: Column, cell: Cell) -> Iterator[tu
             *facts,
             *(_number(v * column.scale) for v in (each.mean, each.low, each.high)),
             *("", cell.n, cell.seeds, "", "", False, "", "", ""),
-            *(each.control, each.beaten, _number(each.p), each.compared),
+            *(
+                each.control,
+                "" if each.beaten is None else each.beaten,
+                _number(each.p),
+                each.compared,
+            ),
         )
 
 

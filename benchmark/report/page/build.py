@@ -97,12 +97,12 @@ def _environment() -> Environment:
 
 def _beside(controls: Sequence[Beside], column: Column) -> str:
     """What the controls of a cell scored, in words."""
-    groups = {"better than": True, "not significantly better than": False}
+    groups = {"better than ": True, "not significantly better than ": False, "": None}
     said = [
-        f"{words} {', '.join(own)}"
+        f"{words}{', '.join(own)}"
         for words, beaten in groups.items()
         if (
-            own := [f"{c.control} {column.written(c.mean)}" for c in controls if c.beaten == beaten]
+            own := [f"{c.control} {column.written(c.mean)}" for c in controls if c.beaten is beaten]
         )
     ]
     return f"Controls: {'; '.join(said)}" if said else ""

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.controls import CONTROLS
+from benchmark.report.beside import Key, control, control_columns
 from benchmark.report.control_lines import LINES, MARKERS, NAMES
-from benchmark.report.controls import CONTROLS, Key, control, control_columns
 from benchmark.report.curves import MANY
 from benchmark.report.names import file_stem
 from benchmark.report.pooling import MEASURE, held
