@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from metrics import attacks
 from metrics.attribution import Explained, explain
 from metrics.case import Case, predict
 from metrics.importance import pixel_map
+from metrics.maps import Magnitude
 from metrics.randomness import Draws
 from metrics.ranks import kendall, midranks, spearman
 from metrics.stability._agreement import AGREEMENT, agreement, cosine, intersection, top_pixels
@@ -221,17 +223,22 @@ def test_a_sharp_softplus_gives_the_map_itself(attribution: str) -> None:
 
 
 @pytest.mark.parametrize("attribution", ["gradient", "gradient_x_input", "integrated_gradients"])
-def test_the_direction_of_the_attack_by_finite_differences(attribution: str) -> None:
+@pytest.mark.parametrize("reduction", get_args(Magnitude))
+def test_the_direction_of_the_attack_by_finite_differences(
+    attribution: str, reduction: Magnitude
+) -> None:
     network, x = Network().double().requires_grad_(False), images(3).double()
     explained = Explained(network, predict(network, x))
     pixels = torch.zeros(3, 4, 5, dtype=torch.bool)
     pixels[:, 1, 1:3] = pixels[:, 3, 4] = True
 
     def share(at: Tensor) -> Tensor:
-        importance = differentiable_importance(explained, at.requires_grad_(), attribution, 3.0)
+        importance = differentiable_importance(
+            explained, at.requires_grad_(), attribution, 3.0, reduction
+        )
         return ((importance * pixels).sum((1, 2)) / importance.sum((1, 2))).log().detach()
 
-    got = _gradient(explained, x, pixels, attribution, 3.0)
+    got = _gradient(explained, x, pixels, attribution, 3.0, reduction)
     for channel, row, column in ((0, 1, 1), (1, 3, 4), (0, 0, 0)):
         step = torch.zeros_like(x)
         step[:, channel, row, column] = 1e-5

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from metrics.attacks import frozen, margin
-from metrics.case import Case, in_batches, predict
+from metrics.case import Case, in_batches
 from metrics.fill import Fill, filled
 from metrics.randomness import Draws
 
-Target = Literal["predicted", "true"]
 Output = Literal["probability", "logit", "margin", "accuracy"]
 
 Replace = Callable[[Tensor, Tensor, Draws], Tensor]
@@ -25,11 +24,6 @@ _OUTPUTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "margin": lambda logits, target: -margin(logits, target),
     "accuracy": lambda logits, target: (logits.argmax(1) == target).float(),
 }
-
-
-def explained_class(case: Case, target: Target) -> Tensor:
-    """The class that is followed, (n,): the one predicted on the unchanged image, or the true one."""
-    return case.y if target == "true" else predict(case.model, case.x)
 
 
 def evenly(case: Case, steps: int) -> tuple[float, ...]:

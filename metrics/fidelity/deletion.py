@@ -9,16 +9,15 @@ from annotated_types import Ge
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
 from metrics.fidelity._flipping import (
-    Target,
     area_under,
     evenly,
-    explained_class,
     flipping_curve,
     named_points,
     removal,
 )
 from metrics.fill import Fill
 from metrics.importance import Reduction, pixel_map
+from metrics.maps import Target, explained_class
 
 
 def deletion(

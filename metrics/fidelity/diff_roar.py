@@ -41,7 +41,8 @@ def diff_roar(
         top_accuracy@ (none, 0..1): Test accuracy after retraining on the top pixels, at each kept fraction.
         bottom_accuracy@ (none, 0..1): The same on the bottom pixels.
     Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
-        evidence for and against the class counts alike.
+        evidence for and against the class counts alike. No `target`: maps for the true class would tell it to whoever
+        is trained on what they leave.
     Chance: 0 in expectation for random maps (`random_score` is one draw of it), exactly 0 for constant ones.
     Args:
         attribution: The map.

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from metrics.attacks import frozen
 from metrics.attribution import AttributionName, Explained, Of, explain
-from metrics.case import Case, Scores, in_batches, predict
+from metrics.case import Case, Scores, in_batches
+from metrics.maps import Target, explained_class
 from metrics.randomness import Draws
 
 Perturbation = Literal["gaussian", "noisy_baseline", "square"]
@@ -29,6 +30,7 @@ def infidelity(
     sigma: Annotated[float, Gt(0)] = 0.2,
     samples: Annotated[int, Ge(2)] = 50,
     normalise: bool = True,
+    target: Target = "predicted",
 ) -> Scores:
     """How badly the map predicts what a perturbation I does to the explained scalar s.
 
@@ -39,17 +41,19 @@ def infidelity(
         relative_infidelity (lower, 0..inf): Infidelity over E[(s(x) - s(x - I))^2], the share that the map leaves
             unexplained: 0 for the gradient of a linear model, 1 for a map that says nothing. Comparable between models.
         infidelity (lower, 0..inf): In squared units of the scalar, as Captum's.
-    Map: signed, every channel of a pixel a number of its own; scaled by beta.
+    Map: signed, every channel of a pixel a number of its own; scaled by beta. No `reduction`: each of these numbers is
+        multiplied by a perturbation of its own.
     Chance: relative_infidelity about (1 - 1/d) (1 - 1/samples) for random maps of d values, since one number is fitted;
         1 for a map of zeros. infidelity: not known, it has the scale of the model.
     Args:
-        attribution: The map, of the predicted class.
+        attribution: The map.
         of: The scalar that is attributed.
         perturbation: gaussian - I is normal noise; noisy_baseline - the whole image becomes black with normal noise,
             cut to [0, 1]; square - one square of up to 10/28 of the shorter side, at a random place, becomes black.
         sigma: Standard deviation of the noise, in pixel units.
         samples: Perturbations per image.
         normalise: Whether the map is scaled by beta; without it beta is 1, and a map of another scale is another map.
+        target: The class that is explained and whose scalar is followed.
     Cost: one map and samples + 1 forward passes per image
     Pitfalls: the scale of the scalar is the model's own, so models are compared by relative_infidelity; a random map
         scores about 1 - 1/samples there, since one number is fitted; gaussian leaves [0, 1]. What the authors' code
@@ -57,23 +61,23 @@ def infidelity(
         squared and blurred ones) are taken as if they were.
     Paper: Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations"
     """
-    target = predict(case.model, case.x)
-    maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of, target=target)
+    followed = explained_class(case, target)
+    maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of, target=followed)
     if attribution in _BASELINES:
         difference = case.x - _BASELINES[attribution]
         maps = (maps / difference).where(difference != 0, 0.0)
 
-    def errors(x: Tensor, maps: Tensor, target: Tensor, draws: Draws) -> Tensor:
+    def errors(x: Tensor, maps: Tensor, labels: Tensor, draws: Draws) -> Tensor:
         removed = _PERTURBATIONS[perturbation](x, samples, sigma, draws.fork("perturbation"))
         # (images, samples): what the map says of each perturbation, and what came
         said = (removed.double() * maps[:, None].double()).flatten(2).sum(2)
-        scalar = Explained(case.model, target, of)(x).double()
-        perturbed = Explained(case.model, target.repeat_interleave(samples), of)
+        scalar = Explained(case.model, labels, of)(x).double()
+        perturbed = Explained(case.model, labels.repeat_interleave(samples), of)
         came = scalar[:, None] - perturbed((x[:, None] - removed).flatten(0, 1)).view_as(said)
         return _errors(said, came, normalise)
 
     with torch.no_grad(), frozen(case.model):
-        found = in_batches(errors, case.x, maps, target, case.draws, size=max(1, 250 // samples))
+        found = in_batches(errors, case.x, maps, followed, case.draws, size=max(1, 250 // samples))
     relative, absolute = found.where(found.isfinite(), torch.nan).float().T
     return {"relative_infidelity": relative, "infidelity": absolute}
 

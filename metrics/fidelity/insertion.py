@@ -11,14 +11,13 @@ from torch import Tensor
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
 from metrics.fidelity._flipping import (
-    Target,
     area_under,
     evenly,
-    explained_class,
     flipping_curve,
     named_points,
 )
 from metrics.importance import Reduction, pixel_map
+from metrics.maps import Target, explained_class
 from metrics.randomness import Draws
 
 

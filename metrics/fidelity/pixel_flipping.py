@@ -10,16 +10,15 @@ from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
 from metrics.fidelity._flipping import (
     Output,
-    Target,
     area_under,
     evenly,
-    explained_class,
     flipping_curve,
     named_points,
     removal,
 )
 from metrics.fill import Fill
 from metrics.importance import Reduction, pixel_map
+from metrics.maps import Target, explained_class
 
 
 def pixel_flipping(

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from annotated_types import Gt, Lt
 
-from metrics.attribution import AttributionName, Of, explain
+from metrics.attribution import AttributionName, Of
 from metrics.case import Case, Scores
 from metrics.fidelity._flipping import flipping_curve, named_points, removal
 from metrics.fidelity._removal import area_between
-from metrics.importance import Reduction, pixel_map
+from metrics.importance import Reduction
+from metrics.maps import Target, importance
 
 
 def road(
@@ -20,6 +21,7 @@ def road(
     of: Of = "log_odds",
     reduction: Reduction = "sum_abs",
     percents: tuple[Annotated[int, Gt(0), Lt(100)], ...] = (10, 20, 30, 40, 50, 70, 90),
+    target: Target = "predicted",
 ) -> Scores:
     """How much more accuracy the model keeps if the least important pixels go first (LeRF) than if the most do (MoRF).
 
@@ -37,23 +39,23 @@ def road(
         evidence for and against the class counts alike.
     Chance: 0 in the mean for random maps, and 0 for a constant map.
     Args:
-        attribution: The map, of the predicted class.
+        attribution: The map.
         of: The scalar that is attributed.
         reduction: How the channels of a map become one importance per pixel.
         percents: Removed percentages.
+        target: The class that is explained; accuracy is that of the true one in any case.
     Cost: one map, 2 imputations and 2 forward passes per image and percentage
     Pitfalls: smoothing a map, which adds no information, moves the score; scattered pixels can be imputed almost
         without loss, so connected masks look more faithful; compare models of like accuracy.
     Paper: Rong et al. 2022, "A consistent and efficient evaluation strategy for attribution methods"
     """
     fractions = tuple(sorted(p / 100 for p in percents))
-    maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of)
-    importance = pixel_map(maps, reduction)
+    pixels = importance(case, attribution=attribution, of=of, reduction=reduction, target=target)
     morf, lerf = (
         flipping_curve(
             case, ranked, fractions, removal(case, "noisy_linear"), target=case.y, output="accuracy"
         )
-        for ranked in (importance, -importance)
+        for ranked in (pixels, -pixels)
     )
     return {
         "score": area_between(lerf, morf, fractions),

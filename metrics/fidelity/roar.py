@@ -44,7 +44,8 @@ def roar(
         edge_accuracy@ (none, 0..1): The same with Sobel's edges, shared by all models.
         blurred_accuracy@ (none, 0..1): The same with the map behind a Gaussian.
     Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
-        evidence for and against the class counts alike.
+        evidence for and against the class counts alike. No `target`: maps for the true class would tell it to whoever
+        is trained on what they leave.
     Chance: 0 in expectation for random maps, which are the control.
     Args:
         attribution: The map.

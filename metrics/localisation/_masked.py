@@ -1,13 +1,11 @@
-"""What measures with a ground-truth mask share: the maps and the pixels that they should point at."""
+"""What measures with a ground-truth mask share: the pixels that a map should point at, and chance."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, NotApplicable, Scores
-from metrics.importance import pixel_map
 
 
 def true_mask(case: Case) -> Tensor:
@@ -16,12 +14,6 @@ def true_mask(case: Case) -> Tensor:
     if mask is None:
         raise NotApplicable("needs a data set that knows which pixels carry the class")
     return mask
-
-
-def importance_of(case: Case, attribution: AttributionName, of: Of) -> Tensor:
-    """Importance of every pixel for the predicted class, float64 (n, pixels)."""
-    maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of)
-    return pixel_map(maps).flatten(1).double()
 
 
 def beside_chance(name: str, found: Tensor, mask: Tensor) -> Scores:

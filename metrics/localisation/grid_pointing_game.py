@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from metrics.attribution import AttributionName, Explained, Of, explain
 from metrics.case import Case, NotApplicable, Scores, in_batches, predict
+from metrics.importance import Reduction, pixel_map
 from metrics.randomness import Draws
 
 _SEEN = 0.75
@@ -21,6 +22,7 @@ def grid_pointing_game(
     *,
     attribution: AttributionName = "gradient",
     of: Of = "log_odds",
+    reduction: Reduction = "sum",
     tiles: Literal["halved", "full"] = "halved",
 ) -> Scores:
     """How much of the positive evidence for an image's class lies on that image, in a mosaic with three others.
@@ -36,16 +38,18 @@ def grid_pointing_game(
     wins is not asked: in a mosaic of four classes each is right.
 
     Label: Grid pointing game {attribution}
-    Formula: sum_{i in quarter} a_i / sum_i a_i, a = max(0, map summed over channels), for the image's class
+    Formula: sum_{i in quarter} a_i / sum_i a_i, a = max(0, importance of pixel i), for the image's class
     Measures:
         share (higher, 0..1): 1 for evidence on the image alone; NaN where the image is not recognised.
         probability (none, 0..1): The image's class's on the mosaic.
         recognised (none, 0..1): Whether the network recognises the image in the mosaic.
-    Map: positive evidence alone, of the channels' sum; what speaks against the class is cut off.
+    Map: by `reduction`, one number per pixel: unless told otherwise the channels' sum, of which what speaks against the
+        class is cut off. No `target`: the map is asked for the image's own class among four.
     Chance: 0.25 for a constant or zero map and in the mean for random maps.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel.
         tiles: Whether the images in the mosaic are halved, or of full size.
     Cost: one map and two predictions per image
     Pitfalls: networks with a linear layer over all places seldom recognise a halved image (on `planted` and `digits`
@@ -70,7 +74,7 @@ def grid_pointing_game(
     def shares(x: Tensor, y: Tensor, others: Tensor, place: Tensor, numbers: Draws) -> Tensor:
         mosaic = _mosaic(x, case.train_x[others[:, :3]], place, pool)
         maps = explain(case.model, mosaic, numbers, attribution=attribution, of=of, target=y)
-        return _share(maps, place)
+        return _share(pixel_map(maps.double(), reduction), place)
 
     share = in_batches(shares, case.x, case.y, others, quarter, draws)
     return {
@@ -144,9 +148,9 @@ def _mosaic(x: Tensor, others: Tensor, quarter: Tensor, pool: int) -> Tensor:
     return tiles.unflatten(1, (2, 2)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-def _share(maps: Tensor, quarter: Tensor) -> Tensor:
-    """Share of the positive evidence that lies in the quarter, (n, C, H, W), (n,) -> (n,)."""
-    evidence = maps.double().sum(1).clamp_min(0)
+def _share(pixels: Tensor, quarter: Tensor) -> Tensor:
+    """Share of the positive evidence that lies in the quarter, (n, H, W), (n,) -> (n,)."""
+    evidence = pixels.clamp_min(0)
     height, width = evidence.shape[1:]
     quarters = evidence.view(-1, 2, height // 2, 2, width // 2).sum((2, 4)).flatten(1)
     total = quarters.sum(1)

@@ -6,24 +6,33 @@ from torch import Tensor
 
 from metrics.attribution import AttributionName, Of
 from metrics.case import Case, Scores
-from metrics.localisation._masked import beside_chance, importance_of, true_mask
+from metrics.localisation._masked import beside_chance, true_mask
+from metrics.maps import Magnitude, Target, importance
 
 
 def relevance_mass(
-    case: Case, *, attribution: AttributionName = "gradient", of: Of = "log_odds"
+    case: Case,
+    *,
+    attribution: AttributionName = "gradient",
+    of: Of = "log_odds",
+    reduction: Magnitude = "sum_abs",
+    target: Target = "predicted",
 ) -> Scores:
     """How much of the importance lies on the pixels that carry the class.
 
     Label: Relevance mass {attribution}
-    Formula: sum_{i in m} A_i / sum_i A_i, A = |map| summed over channels, m the mask
+    Formula: sum_{i in m} A_i / sum_i A_i, A the importance of the pixels, m the mask
     Measures:
         mass (higher, 0..1): 1 for a map inside the mask, |m| / n for a constant map and in the mean for random ones.
         chance (none, 0..1): |m| / n for n pixels.
-    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Map: by `reduction`, one importance per pixel, never negative: unless told otherwise absolute values, summed over
+        channels, so that evidence for and against the class counts alike.
     Chance: `chance`, the share of the mask, for a constant map and in the mean for random ones.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel.
+        target: The class that is explained.
     Cost: one map per image
     Pitfalls: faint noise over many pixels outside the mask lowers it, though no eye sees it; compare with `chance`.
         Misclassified images are explained for the class that is predicted. On `planted` gradients and what is made of
@@ -34,7 +43,8 @@ def relevance_mass(
         explanations"
     """
     mask = true_mask(case).flatten(1)
-    return beside_chance("mass", _mass(importance_of(case, attribution, of), mask), mask)
+    pixels = importance(case, attribution=attribution, of=of, reduction=reduction, target=target)
+    return beside_chance("mass", _mass(pixels.flatten(1).double(), mask), mask)
 
 
 def _mass(importance: Tensor, mask: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ def etmann_alignment(
             lies.
         linearised_robustness (higher, unbounded): The minimum of the formula, in pixel units: how far the border would
             be if the model were linear.
-    Map: the signed gradient, every channel of a pixel a number of its own.
+    Map: the signed gradient, every channel of a pixel a number of its own. No `reduction`: it is multiplied by the
+        image with all its channels. No `target`: the decision is the one that the model takes.
     Chance: for gradients in random directions sqrt(2 / (pi d)) ||x||_2 on d values, cosine sqrt(2 / (pi d)).
     Args:
         of: The scalar whose gradient is aligned. A logit's is arbitrary by any function that is added to all logits.

@@ -31,7 +31,8 @@ def pag_cosine(case: Case, *, targets: Annotated[int, Ge(1)] = 10) -> Scores:
     Formula: mean over classes t of cos(-grad_x CE(f(x), t), mu_t - x), mu_t the mean training image of class t
     Measures:
         cosine (higher, -1..1): 1 for gradients that point to the class means.
-    Map: the signed gradient, every channel of a pixel a coordinate of its own.
+    Map: the signed gradient, every channel of a pixel a coordinate of its own. No `reduction`: it is compared with a
+        way between images with all their channels. No `target`: the mean is over all classes.
     Chance: 0 for random gradients.
     Args:
         targets: Classes t per image, drawn at random where there are more.

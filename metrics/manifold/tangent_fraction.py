@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores, predict
 from metrics.manifold._tangent import coordinates, tangents
+from metrics.maps import Target
 
 
 def tangent_fraction(
@@ -18,7 +19,7 @@ def tangent_fraction(
     *,
     attribution: AttributionName = "gradient",
     of: Of = "log_odds",
-    target: Literal["true", "predicted"] = "true",
+    target: Target = "true",
     generator: Literal["vae", "vae_gan"] = "vae",
     epochs: Annotated[int, Ge(1)] | None = None,
 ) -> Scores:
@@ -32,7 +33,8 @@ def tangent_fraction(
     Measures:
         fraction (higher, 0..1): 1 for a map in the tangent space; sqrt(k/d) or a little less for random maps.
         chance (none, 0..1): sqrt(k/d) for k latents and d pixels, at most 1.
-    Map: signed, every channel of a pixel a number of its own.
+    Map: signed, every channel of a pixel a number of its own. No `reduction`: the tangent space is one of images with
+        all their channels.
     Chance: `chance`, sqrt(k/d), or a little less for random maps of d values.
     Args:
         attribution: The map.

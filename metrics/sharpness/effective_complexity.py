@@ -8,9 +8,9 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
-from metrics.attribution import AttributionName, Of, explain
+from metrics.attribution import AttributionName, Of
 from metrics.case import Case, Scores
-from metrics.importance import pixel_map
+from metrics.maps import Magnitude, Target, importance
 
 
 def effective_complexity(
@@ -18,7 +18,9 @@ def effective_complexity(
     *,
     attribution: AttributionName = "gradient",
     of: Of = "log_odds",
+    reduction: Magnitude = "sum_abs",
     share: Annotated[float, Gt(0), Lt(1)] = 0.9,
+    target: Target = "predicted",
 ) -> Scores:
     """The part of the pixels that it takes to hold most of the importance.
 
@@ -26,21 +28,24 @@ def effective_complexity(
     Formula: min {k : sum of the k largest |A| >= share sum|A|} / n, n pixels
     Measures:
         effective_complexity (lower, 0..1): 1/n for a single pixel, `share` (rounded up to a pixel) for a constant map.
-    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Map: by `reduction`, one importance per pixel, never negative: unless told otherwise absolute values, summed over
+        channels, so that evidence for and against the class counts alike.
     Chance: `share` for a constant map; at 0.9 for normal noise 0.65 on one channel, 0.78 on three (measured).
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel.
         share: How much of the importance the pixels must hold.
+        target: The class that is explained.
     Cost: one map per image
     Pitfalls: Quantus counts the values above 1e-5 instead, which changes with the scale of the map, and with it of the
         logits; few pixels are not the right ones.
     Paper: Nguyen & Martinez 2020, "On quantitative aspects of model interpretability"
     """
-    importance = pixel_map(
-        explain(case.model, case.x, case.draws, attribution=attribution, of=of)
+    pixels = importance(
+        case, attribution=attribution, of=of, reduction=reduction, target=target
     ).flatten(1)
-    return {"effective_complexity": _effective_complexity(importance, share)}
+    return {"effective_complexity": _effective_complexity(pixels, share)}
 
 
 def _effective_complexity(importance: Tensor, share: float) -> Tensor:

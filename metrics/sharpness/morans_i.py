@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metrics.attribution import AttributionName, Of, explain
+from metrics.attribution import AttributionName, Of
 from metrics.case import Case, Scores
-from metrics.importance import pixel_map
+from metrics.importance import Reduction
+from metrics.maps import Target, importance
 
 
 def morans_i(
@@ -17,29 +18,34 @@ def morans_i(
     *,
     attribution: AttributionName = "gradient",
     of: Of = "log_odds",
+    reduction: Reduction = "sum_abs",
     neighbours: Literal["rook", "queen"] = "rook",
+    target: Target = "predicted",
 ) -> Scores:
     """Spatial autocorrelation: how alike neighbouring pixels are, whatever the scale and offset of the map.
 
     Label: Moran's I {attribution}
     Formula: (n / W) sum_ij w_ij (A_i - mean A)(A_j - mean A) / sum_i (A_i - mean A)^2, w_ij = 1 for neighbours and 0
-        otherwise, W = sum_ij w_ij, A = |map| summed over channels, n pixels
+        otherwise, W = sum_ij w_ij, A the importance of the pixels, n pixels
     Measures:
         morans_i (higher, unbounded): Near 1 for large smooth regions, -1/(n - 1) in the mean for independent pixels, -1
             for a checkerboard with rook's neighbours; NaN for a constant map.
-    Map: absolute values, summed over channels: one importance per pixel, evidence for and against the class alike.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
+        evidence for and against the class counts alike.
     Chance: -1/(n - 1) in the mean for random maps of n pixels; no score for a constant map.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel.
         neighbours: A rook's share a side (4 inside the image), a queen's a side or a corner (8).
+        target: The class that is explained.
     Cost: one map per image
     Pitfalls: a blurred map scores better without being more faithful, and so does the random map after an upsampling;
         read it beside Gini. On grids of few pixels it can leave -1..1 a little.
     Paper: Moran 1950, "Notes on continuous stochastic phenomena"
     """
-    importance = pixel_map(explain(case.model, case.x, case.draws, attribution=attribution, of=of))
-    return {"morans_i": _morans_i(importance, neighbours)}
+    pixels = importance(case, attribution=attribution, of=of, reduction=reduction, target=target)
+    return {"morans_i": _morans_i(pixels, neighbours)}
 
 
 def _morans_i(importance: Tensor, neighbours: str) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metrics.case import Case, Scores, predict
-from metrics.importance import pixel_map, top
+from metrics.importance import Reduction, pixel_map, top
 from metrics.randomness import Draws
 from metrics.ranks import kendall, spearman
 
@@ -14,13 +14,19 @@ AGREEMENT = ("intersection", "kendall", "spearman", "cosine")
 """The columns of `agreement`."""
 
 
-def agreement(before: Tensor, after: Tensor, share: float, draws: Draws) -> Tensor:
+def agreement(
+    before: Tensor,
+    after: Tensor,
+    share: float,
+    draws: Draws,
+    reduction: Reduction = "sum_abs",
+) -> Tensor:
     """Agreement of two signed maps (n, C, H, W) of the same images, float64 (n, 4): the columns of AGREEMENT.
 
     The intersection is of their most important pixels, a `share` of all; Kendall's tau and Spearman's correlation are
     of the importance of all pixels, the cosine of the signed maps.
     """
-    one, other = pixel_map(before), pixel_map(after)
+    one, other = (pixel_map(maps, reduction) for maps in (before, after))
     columns = [
         intersection(top_pixels(one, share, draws), other, draws),
         kendall(one.flatten(1), other.flatten(1)),

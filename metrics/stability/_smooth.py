@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from metrics.attribution import Explained
 from metrics.importance import pixel_map
+from metrics.maps import Magnitude
 
 
 class Softplus(TorchFunctionMode):
@@ -50,7 +51,11 @@ _FORMS: dict[str, tuple[tuple[float, ...], Callable[[Tensor], Tensor]]] = {
 
 
 def differentiable_importance(
-    explained: Explained, x: Tensor, attribution: str, beta: float
+    explained: Explained,
+    x: Tensor,
+    attribution: str,
+    beta: float,
+    reduction: Magnitude = "sum_abs",
 ) -> Tensor:
     """Importance (n, H, W) of the pixels of x (which requires a gradient), of the network with softplus for ReLU.
 
@@ -63,4 +68,4 @@ def differentiable_importance(
             at = point * x
             gradients.append(torch.autograd.grad(explained(at).sum(), at, create_graph=True)[0])
     # the map of a linear network does not depend on the image: a derivative of 0, not an error
-    return pixel_map(factor(x) * torch.stack(gradients).mean(0) + 0 * x)
+    return pixel_map(factor(x) * torch.stack(gradients).mean(0) + 0 * x, reduction)

@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics.attribution import Explained, Of, explain
 from metrics.case import Case, Scores, predict
 from metrics.importance import pixel_map
+from metrics.maps import Magnitude
 from metrics.randomness import Draws
 from metrics.robustness._rounds import in_equal_batches
 from metrics.stability._agreement import (
@@ -28,6 +29,7 @@ def attribution_attack(
     *,
     attribution: Literal["gradient", "gradient_x_input", "integrated_gradients"] = "gradient",
     of: Of = "log_odds",
+    reduction: Magnitude = "sum_abs",
     share: Annotated[float, Gt(0), Lt(1)] = 0.1,
     steps: Annotated[int, Ge(1)] = 50,
     step_size: Annotated[float, Gt(0)] | None = None,
@@ -49,12 +51,14 @@ def attribution_attack(
         kendall (higher, -1..1): Kendall's tau-b between the importances of all pixels.
         spearman (higher, -1..1): Spearman's rank correlation between them.
         cosine (higher, -1..1): Cosine between the signed maps.
-    Map: absolute values, summed over channels; the cosine takes the signed map, every channel of a pixel a number of
-        its own.
+    Map: by `reduction`, one importance per pixel, never negative: unless told otherwise absolute values, summed over
+        channels. The cosine takes the signed map, every channel of a pixel a number of its own. No `target`: only
+        images count whose predicted class is the true one.
     Chance: intersection `share`, all else 0, for unrelated maps; `noise_stability` is what no attack at all comes to.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel.
         share: The part of the pixels that counts as most important, to attack and to measure.
         steps: Gradient steps.
         step_size: Length of a step in pixel units; none means eps / 8.
@@ -77,27 +81,32 @@ def attribution_attack(
             return explain(case.model, images, draws, attribution=attribution, of=of, target=target)
 
         before = maps(x)
-        pixels = top_pixels(pixel_map(before), share, draws)
+        pixels = top_pixels(pixel_map(before, reduction), share, draws)
         found, lowest = x.clone(), torch.ones(len(x), dtype=torch.float64, device=x.device)
         delta = torch.zeros_like(x)
         for _ in range(steps):
-            ascent = -_gradient(explained, x + delta, pixels, attribution, beta)
+            ascent = -_gradient(explained, x + delta, pixels, attribution, beta, reduction)
             delta = threat.ascend(x, delta, ascent, size)
-            overlap = intersection(pixels, pixel_map(maps(x + delta)), draws)
+            overlap = intersection(pixels, pixel_map(maps(x + delta), reduction), draws)
             better = (overlap < lowest) & (predict(case.model, x + delta) == target)
             found[better], lowest[better] = (x + delta)[better], overlap[better]
-        return agreement(before, maps(found), share, draws)
+        return agreement(before, maps(found), share, draws, reduction)
 
     found = in_equal_batches(scores, case.x, case.draws).unbind(1)
     return of_correct(case, dict(zip(AGREEMENT, found, strict=True)))
 
 
 def _gradient(
-    explained: Explained, x: Tensor, pixels: Tensor, attribution: str, beta: float
+    explained: Explained,
+    x: Tensor,
+    pixels: Tensor,
+    attribution: str,
+    beta: float,
+    reduction: Magnitude,
 ) -> Tensor:
     """Gradient, shape of x, of the logarithm of the share of the importance that the pixels (n, H, W) hold."""
     x = x.detach().requires_grad_()
-    importance = differentiable_importance(explained, x, attribution, beta)
+    importance = differentiable_importance(explained, x, attribution, beta, reduction)
     held, total = ((importance * part).sum((1, 2)) for part in (pixels, torch.ones_like(pixels)))
     share = held.clamp_min(1e-30).log() - total.clamp_min(1e-30).log()
     return torch.autograd.grad(share.sum(), x)[0]

@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics import attacks
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores, predict
+from metrics.maps import Kept, reduced
 from metrics.randomness import Draws
 from metrics.robustness._rounds import in_equal_batches
 from metrics.stability._agreement import of_correct, unit
@@ -22,6 +23,7 @@ def local_lipschitz(
     *,
     attribution: AttributionName = "gradient",
     of: Of = "log_odds",
+    reduction: Kept = "none",
     radius: Annotated[float, Gt(0), Le(1)] = 0.02,
     samples: Annotated[int, Ge(1)] = 10,
 ) -> Scores:
@@ -29,15 +31,17 @@ def local_lipschitz(
 
     Label: Local Lipschitz {attribution}
     Formula: max over x' of || A(x) / ||A(x)|| - A(x') / ||A(x')|| || / || x - x' ||, x' = x + U(-radius, radius)^d cut
-        to [0, 1], A the signed map for the class predicted at x, norms L2
+        to [0, 1], A the map for the class predicted at x, norms L2
     Measures:
         lipschitz (lower, unbounded): 0 for a map that does not change, at most 2 / || x - x' ||.
-    Map: signed, every channel of a pixel a number of its own, at length 1.
-    Chance: about sqrt(2) / || x - x' || for unrelated maps; 0 for a map that does not depend on the image, as `random`,
-        which draws the same map again.
+    Map: by `reduction`: unless told otherwise signed, every channel of a pixel a number of its own; at length 1. No
+        `target`: only images count whose predicted class is the true one.
+    Chance: about sqrt(2) / || x - x' || for unrelated maps, less for those reduced to what is never
+        negative; 0 for a map that does not depend on the image, as `random`, which draws the same map again.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel; none - they do not.
         radius: How far every pixel may be moved.
         samples: Images near each image.
     Cost: 1 + `samples` maps per image
@@ -56,7 +60,7 @@ def local_lipschitz(
             found = explain(
                 case.model, images, draws, attribution=attribution, of=of, target=target
             )
-            return unit(found)
+            return unit(reduced(found, reduction))
 
         before = maps(x)
         moves = [attacks.random_start(x, box, draws.fork("near", i)) for i in range(samples)]

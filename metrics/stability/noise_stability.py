@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics import attacks
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores, predict
+from metrics.importance import Reduction
 from metrics.randomness import Draws
 from metrics.robustness._rounds import in_equal_batches
 from metrics.stability._agreement import AGREEMENT, agreement, of_correct
@@ -21,6 +22,7 @@ def noise_stability(
     *,
     attribution: AttributionName = "gradient",
     of: Of = "log_odds",
+    reduction: Reduction = "sum_abs",
     share: Annotated[float, Gt(0), Lt(1)] = 0.1,
     samples: Annotated[int, Ge(1)] = 5,
 ) -> Scores:
@@ -35,13 +37,15 @@ def noise_stability(
         kendall (higher, -1..1): Kendall's tau-b between the importances of all pixels; 0 for unrelated maps.
         spearman (higher, -1..1): Spearman's rank correlation between them; 0 for unrelated maps.
         cosine (higher, -1..1): Cosine between the signed maps; 0 for unrelated maps.
-    Map: absolute values, summed over channels; the cosine takes the signed map, every channel of a pixel a number of
-        its own.
+    Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels. The
+        cosine takes the signed map, every channel of a pixel a number of its own. No `target`: only images count whose
+        predicted class is the true one.
     Chance: intersection `share`, all else 0, for unrelated maps; 1 for a map that does not depend on the image, as
         `random`, which draws the same map again.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel.
         share: The part of the pixels that counts as most important.
         samples: Noisy copies of each image.
     Cost: 1 + `samples` maps per image
@@ -62,7 +66,8 @@ def noise_stability(
         noisy = (
             x + attacks.random_start(x, threat, draws.fork("noise", i)) for i in range(samples)
         )
-        return torch.stack([agreement(before, maps(copy), share, draws) for copy in noisy]).mean(0)
+        found = [agreement(before, maps(copy), share, draws, reduction) for copy in noisy]
+        return torch.stack(found).mean(0)
 
     found = in_equal_batches(scores, case.x, case.draws).unbind(1)
     return of_correct(case, dict(zip(AGREEMENT, found, strict=True)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from metrics import attacks
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
+from metrics.maps import Kept, reduced
 from metrics.randomness import Draws
 from metrics.robustness._rounds import in_equal_batches
 from metrics.stability._agreement import cosine, of_correct
@@ -20,6 +21,7 @@ def saliency_consensus(
     *,
     attribution: AttributionName = "gradient",
     of: Of = "log_odds",
+    reduction: Kept = "none",
     steps: Annotated[int, Ge(1)] = 20,
     step_size: Annotated[float, Gt(0)] | None = None,
 ) -> Scores:
@@ -27,15 +29,17 @@ def saliency_consensus(
 
     Label: Saliency consensus {attribution}
     Threat: needed
-    Formula: cos(S(x), S(x')), S the signed map for the label, x' after PGD on the cross-entropy from a random start
+    Formula: cos(S(x), S(x')), S the map for the label, x' after PGD on the cross-entropy from a random start
     Measures:
         consensus (higher, -1..1): 1 for the same map up to a positive factor, 0 for unrelated ones.
-    Map: signed, every channel of a pixel a number of its own.
-    Chance: 0 for unrelated maps; 1 for a map that does not depend on the image, as `random`, which draws the same map
-        again.
+    Map: by `reduction`: unless told otherwise signed, every channel of a pixel a number of its own. No `target`: only
+        images count whose predicted class is the true one.
+    Chance: 0 for unrelated maps, more for those reduced to what is never negative; 1 for a map that does not
+        depend on the image, as `random`, which draws the same map again.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
+        reduction: How the channels of a map become one importance per pixel; none - they do not.
         steps: Gradient steps of the attack.
         step_size: Length of a step in pixel units; none means 2.5 eps / steps.
     Cost: `steps` gradients and 2 maps per image
@@ -50,7 +54,10 @@ def saliency_consensus(
         start = attacks.random_start(x, threat, draws.fork("start"))
         attacked = attacks.pgd(case.model, x, y, threat, steps=steps, step_size=step, start=start)
         before, after = (
-            explain(case.model, images, draws, attribution=attribution, of=of, target=y)
+            reduced(
+                explain(case.model, images, draws, attribution=attribution, of=of, target=y),
+                reduction,
+            )
             for images in (x, attacked)
         )
         return cosine(before, after)
