@@ -326,6 +326,11 @@ def test_plus_minus_reaches_the_farther_end() -> None:
     assert plain(made(1.0, 0.963, 1.0)) == "100.0 ± 3.7"
 
 
+def test_what_has_no_error_has_no_plus_minus() -> None:
+    """Operations of a training step are counted, not sampled."""
+    assert plain(made(0.5, 0.5, 0.5)) == "50.0"
+
+
 def seeds_of(*values: float, **more: object) -> pd.DataFrame:
     """One measure of one model, a seed a value."""
     rows = [record("standard", s, "gini", "sharpness", "Gini", v) for s, v in enumerate(values)]

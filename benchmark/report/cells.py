@@ -118,7 +118,8 @@ def cell(row: Mapping[Any, Any], column: Column) -> Cell:
     if np.isnan(made.mean):
         return made
     reach = max(made.mean - made.low, made.high - made.mean)
-    text = column.written(reach) if np.isfinite(reach) else ""
+    # a count that is the same for every seed (operations of a step) has no error to tell
+    text = column.written(reach) if np.isfinite(reach) and reach > 0 else ""
     return replace(made, shown=column.written(made.mean), reach=text)
 
 
