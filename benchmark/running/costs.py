@@ -1,6 +1,7 @@
 """How long a plan will take, from times measured before.
 
-`python -m benchmark.running.costs FOLDER` rewrites costs.json (beside this file) from a finished run's manifest.
+`python -m benchmark.running.costs FOLDER ...` takes what finished runs needed into costs.json (beside this file), in
+the place of what was known of their data sets.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ import json
 import sys
 from collections import defaultdict
 from pathlib import Path
-from statistics import median
+from statistics import median, median_low
 from typing import Any
 
-from benchmark.datasets.defaults import defaults
 from benchmark.plan import Cell, Plan, Training
 from benchmark.running.expected import in_words
 from benchmark.storage import ledger, manifest
@@ -102,11 +102,13 @@ def measured(folder: Path) -> dict[str, Any]:
     assert book is not None
     seconds, store = made["seconds"], Store(folder)
     epochs: dict[str, list[float]] = defaultdict(list)
+    planned: list[int] = []
     cells, counts = defaultdict(list), {}
     for entry in book.entries:
         if store.has("models", entry.model_key) and f"models/{entry.model_key}" in seconds:
             info = store.info("models", entry.model_key)
             epochs[entry.trainer.partition(" ")[0]] += [row["seconds"] for row in info["log"]]
+            planned.append(info["recipe"]["epochs"])
         if f"cells/{entry.key}" in seconds:
             cells[entry.metric].append(seconds[f"cells/{entry.key}"])
             counts[entry.metric] = _refits_done(store, entry.key)
@@ -116,7 +118,7 @@ def measured(folder: Path) -> dict[str, Any]:
         name: {
             "machine": f"{machine['cores']}-core {machine['processor']}",
             "train": data["train"], "test": data["test"],
-            "epochs": defaults(name).recipe["epochs"],
+            "epochs": median_low(planned),
             "trainers": {name: round(median(values), 4) for name, values in epochs.items()},
             "metrics": {
                 name: {"seconds": round(median(values), 3), "refits": counts[name]}
@@ -133,4 +135,7 @@ def _refits_done(store: Store, key: str) -> int:
 
 
 if __name__ == "__main__":
-    write_json(FILE, measured(Path(sys.argv[1])))
+    known = json.loads(FILE.read_text(encoding="utf-8"))
+    for run in map(Path, sys.argv[1:]):
+        known |= measured(run)
+    write_json(FILE, known)
