@@ -28,12 +28,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-# the committed results that the README shows, and the README's table from them
+# the committed results that the pages show, and the tables in the pages
 reference: $(INSTALLED)
 	test -f results/reference/quick/plan.json || rm -rf results/reference/quick
 	$(BIN)/bench run --suite quick --out results/reference/quick
 	$(BIN)/python -m benchmark.running.costs results/reference/quick
-	$(BIN)/python -m benchmark.report.embed README.md
+	$(BIN)/python -m benchmark.report.embed README.md docs/papers/*.md
 
 clean:
 	rm -rf .venv dist

@@ -329,6 +329,7 @@ def test_plus_minus_reaches_the_farther_end() -> None:
 def test_what_has_no_error_has_no_plus_minus() -> None:
     """Operations of a training step are counted, not sampled."""
     assert plain(made(0.5, 0.5, 0.5)) == "50.0"
+    assert plain(made(0.5, 0.49999, 0.50001)) == "50.0"
 
 
 def seeds_of(*values: float, **more: object) -> pd.DataFrame:

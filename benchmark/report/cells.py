@@ -118,8 +118,9 @@ def cell(row: Mapping[Any, Any], column: Column) -> Cell:
     if np.isnan(made.mean):
         return made
     reach = max(made.mean - made.low, made.high - made.mean)
-    # a count that is the same for every seed (operations of a step) has no error to tell
-    text = column.written(reach) if np.isfinite(reach) and reach > 0 else ""
+    # "± 0.0" would tell nothing: a count (operations of a step) is the same for every seed, or nearly
+    told = np.isfinite(reach) and column.written(reach) != column.written(0.0)
+    text = column.written(reach) if told else ""
     return replace(made, shown=column.written(made.mean), reach=text)
 
 
