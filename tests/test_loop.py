@@ -720,3 +720,20 @@ def test_the_radius_rises_where_the_recipe_says_so() -> None:
 
     train(spy, threat=Linf(0.2), how=recipe(epochs=4, batch_size=N, eps_ramp=0.5))
     assert seen == pytest.approx([0.0, 0.1, 0.2, 0.2])
+
+
+def test_the_memory_format_is_that_of_the_recipe_while_training_and_plain_afterwards() -> None:
+    convolutions = [nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)]
+    model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(144, 3))
+    seen = []
+
+    @from_loss
+    def watched(model: nn.Sequential, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        seen.append(model[1].weight.is_contiguous(memory_format=torch.channels_last))
+        return F.cross_entropy(model(x), y)
+
+    told = recipe(memory_format="channels_last", epochs=1)
+    trained = watched(model, TRAIN, VALIDATION, recipe=told, threat=None, seed=0)
+    assert seen
+    assert all(seen)
+    assert trained.model[1].weight.is_contiguous()

@@ -362,3 +362,16 @@ def test_the_version_of_a_method_includes_the_code_it_imports():
         "metrics/threat.py",
     } <= files
     assert not any(name.startswith("benchmark") for name in files)
+
+
+def test_retrain_changes_the_recipe_of_retrainings_alone(tmp_path):
+    text = 'trainer = [{ name = "standard" }]\nmetric = [{ name = "roar" }]\n[recipe]\nepochs = 3\n'
+    plain = planned(tmp_path, text).trainings[0]
+    low = planned(tmp_path, f'{text}[retrain]\nprecision = "bfloat16"\n').trainings[0]
+    assert (plain.reference.precision, low.reference.precision) == ("float32", "bfloat16")
+    assert low.recipe == plain.recipe
+    assert (low.reference.epochs, low.reference.keep) == (3, "last")
+    with pytest.raises(
+        SuiteError, match=r"retrain: unknown key 'precison' .did you mean 'precision'"
+    ):
+        planned(tmp_path, f'{text}[retrain]\nprecison = "bfloat16"\n')
