@@ -321,3 +321,13 @@ def test_looks_differ_in_print_without_colour_and_their_ink_can_be_read() -> Non
             for part in to_rgb(one.ink)
         ]
         assert 1.05 / (np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05) > 4.5, one.ink
+
+
+def test_a_measure_that_few_models_tell_from_noise_is_marked_over_its_panel(run: Run) -> None:
+    noise = run.records[run.records["metric"].eq("diff_roar") & run.records["at"].isna()]
+    noise = noise.assign(measure="random_score", headline=False, direction="", value=9.0)
+    figure = attack_strength(Run(pd.concat([run.records, noise])))["attack-strength-digits"]
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[1] == "DiffROAR gradient ↑ ‡"
+    assert not any("‡" in title for title in (titles[0], *titles[2:]))
+    assert "‡: fewer than half" in figure.legends[0].get_title().get_text()

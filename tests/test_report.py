@@ -29,7 +29,7 @@ from benchmark.report.formats.terminal import terminal as terminal_table
 from benchmark.report.formats.tex_text import tex
 from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.names import file_stem, row_names, shortened
-from benchmark.report.origin import data_used, origin
+from benchmark.report.origin import class_name, data_used, origin
 from benchmark.report.panels import plain
 from benchmark.report.plots.accuracy_over_eps import accuracy_over_eps
 from benchmark.report.plots.fidelity_curves import fidelity_curves
@@ -606,6 +606,20 @@ def test_plots_show_what_the_records_hold(folder: Path) -> None:
         saliency = gallery(run)["gallery-digits-gradient"]
         shown = [axis.images[0].get_array() for axis in saliency.axes if axis.images]
         assert len(shown) == 2 * 3
+
+
+def test_classes_below_pictures_have_their_names(folder: Path) -> None:
+    names = [f"kind {i}" for i in range(9)] + ["a_class_with_a_long_name"]
+    run = replace(read(folder), manifest={"data": {"digits": {"classes": names}}})
+    with styled():
+        axes = gallery(run)["gallery-digits-gradient"].axes
+    below = {text.get_text() for axis in axes for text in axis.texts}
+    assert below
+    assert below <= {
+        sign + name for sign in ("", "× ") for name in (*names[:9], "a_class_with_a_…")
+    }
+    assert class_name(run.manifest, "digits", 10) == "10"
+    assert class_name({}, "digits", 3) == "3"
 
 
 def test_no_tick_of_an_accuracy_is_beyond_100_percent(folder: Path) -> None:

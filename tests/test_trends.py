@@ -101,3 +101,16 @@ def test_other_runs_have_no_published_figures(suite, dataset):
 
 def test_a_run_without_a_series_has_no_such_table():
     assert not grids(Run(records().iloc[:2], {"suite": "quick"}))
+
+
+def test_how_many_models_of_a_series_beat_their_controls_stands_beside():
+    found = records()
+    noise = found[found["metric"] == "roar"].assign(
+        measure="random_score", headline=False, direction=""
+    )
+    beaten = noise.assign(value=[0.5, 0.5, -0.5, 0.5, -0.5, 0.5])
+    (grid,) = grids(Run(pd.concat([found, beaten])))
+    assert dict(zip(grid.headings, grid.rows[0], strict=True))["Above controls"] == "2 of 5"
+    assert "Above controls: of how many models" in grid.caption
+    (plain,) = grids(Run(found))
+    assert "Above controls" not in plain.headings

@@ -98,6 +98,11 @@ class Cell:
         return tuple(each.control for each in self.beside if each.beaten is False)
 
     @property
+    def judged(self) -> bool:
+        """Whether there is a control that the score has to beat."""
+        return any(each.beaten is not None for each in self.beside)
+
+    @property
     def signs(self) -> str:
         """The signs of its footnotes."""
         return NO_MORE * bool(self.unbeaten) + self.mark

@@ -46,7 +46,7 @@ def standing(table: Table) -> Standing | None:
     if not known:
         return None
     telling = [i for i in known if 2 * _beating(_scores(table, i)) >= len(_scores(table, i))]
-    unjudged = [i for i in known if not any(map(_judged, _scores(table, i)))]
+    unjudged = [i for i in known if not any(cell.judged for cell in _scores(table, i))]
     place = [*telling, *unjudged, *known][0]
     passed = () if not (telling or unjudged) else known[: known.index(place)]
     return Standing(
@@ -66,12 +66,8 @@ def _scores(table: Table, place: int) -> list[Cell]:
     return [row.cells[place] for row in table.rows if np.isfinite(row.cells[place].mean)]
 
 
-def _judged(cell: Cell) -> bool:
-    return any(each.beaten is not None for each in cell.beside)
-
-
 def _beating(scores: Sequence[Cell]) -> int:
-    return sum(_judged(cell) and not cell.unbeaten for cell in scores)
+    return sum(cell.judged and not cell.unbeaten for cell in scores)
 
 
 def _ranges(scores: Sequence[Cell]) -> dict[str, tuple[float, float]]:

@@ -17,6 +17,14 @@ def data_used(manifest: Manifest, dataset: str) -> str:
     return "; ".join(part for part in (used, note) if part)
 
 
+def class_name(manifest: Manifest, dataset: str, label: int) -> str:
+    """A class of a data set in words; its number where the manifest of an earlier version names none."""
+    names = _mapping(_mapping(manifest.get("data")).get(dataset)).get("classes")
+    if isinstance(names, list) and 0 <= label < len(names):
+        return str(names[label])
+    return str(label)
+
+
 def origin(manifest: Manifest) -> list[str]:
     """Facts about the invocations that computed something; where they differ in one, each is named."""
     computed = [one for one in _invocations(manifest) if one.get("done", 1)]

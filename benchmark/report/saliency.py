@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 from benchmark.report.read import Picture, Run
 from benchmark.report.series import marked_names
 
+VERDICTS = "below: the true class of an input, the predicted one of a map (×: wrong)"
+"""What stands below the pictures, in words."""
+
 CELL = 0.82
 """Inches of a picture."""
+
+_LETTERS = 16
+"""Of a class below a picture."""
 
 _PERCENTILE = 99.5
 _COLOURS = "RdBu_r"
@@ -79,8 +85,9 @@ def saliency_map(axis: Axes, values: NDArray[Any]) -> None:
     axis.imshow(finite / size, cmap=_COLOURS, vmin=-1, vmax=1)
 
 
-def verdict(axis: Axes, text: str, wrong: bool) -> None:
-    """The class below a picture."""
+def verdict(axis: Axes, name: str, wrong: bool) -> None:
+    """The name of a class below a picture."""
+    text = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
     # wrong ones differ by sign and weight too, not by colour alone
     axis.text(
         *(0.5, -0.03, f"× {text}" if wrong else text),

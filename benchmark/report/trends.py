@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.report.beside import apart
+from benchmark.report.chosen import EVERYTHING
 from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign
 from benchmark.report.pooling import MEASURE, pooled
 from benchmark.report.read import Run
 from benchmark.report.series import clean, threat
-from benchmark.report.table import DAGGER
+from benchmark.report.table import DAGGER, table
 from benchmark.statistics.relations import Correlation, pearson, spearman
 
 if sys.version_info >= (3, 11):
@@ -27,7 +28,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_MODELS = ("strength", "accuracy", "value", "low", "high")
+_MODELS = ("model", "trainer", "strength", "accuracy", "value", "low", "high")
 FEWEST = 3
 """Radii that make a series."""
 _PUBLISHED = Path(__file__).parent / "kim2019.toml"
@@ -36,7 +37,15 @@ _CAPTION = (
     "Correlations over models of a measure (mean over seeds) with the radius of the training (0: standard), and with "
     "clean accuracy, with their 95% intervals (Fisher's)."
 )
+_ABOVE = (
+    " Above controls: of how many models the score is significantly better than noise, edges and blurred maps (‡ in "
+    "the tables if not); where they are few, what correlates says no more of the models than those do."
+)
 _PAPER = " Published: Kim, Seo & Jeon 2019, 21 models a series, at their scale."
+
+
+Verdicts = dict[tuple[str, ...], bool]
+"""(model, training, metric, settings, threat, measure) -> whether the score beats its controls."""
 
 
 class Trend(NamedTuple):
@@ -48,8 +57,10 @@ class Trend(NamedTuple):
     label: str
     metric: str
     params: str
+    threat: str
+    measure: str
     models: pd.DataFrame
-    """One row a model: strength (the radius), accuracy, value, low, high, in order of strength."""
+    """One row a model: its names, strength (the radius), accuracy, value, low, high, in order of strength."""
 
     def correlations(self) -> dict[str, tuple[Correlation, Correlation]]:
         """Pearson and Spearman with "strength" and with "accuracy"."""
@@ -58,6 +69,27 @@ class Trend(NamedTuple):
             other: (pearson(self.models[other], values), spearman(self.models[other], values))
             for other in ("strength", "accuracy")
         }
+
+    def above(self, verdicts: Verdicts) -> tuple[int, int]:
+        """How many models beat their controls, of how many that have some."""
+        measure = (self.metric, self.params, self.threat, self.measure)
+        keys = [(model, trainer, *measure) for model, trainer in zip(*self._names(), strict=True)]
+        found = [verdicts[key] for key in keys if key in verdicts]
+        return sum(found), len(found)
+
+    def _names(self) -> tuple[list[str], list[str]]:
+        return list(self.models["model"]), list(self.models["trainer"])
+
+
+def above_controls(run: Run) -> Verdicts:
+    """Whether a score beats its controls, of all that have some in the tables of a run of one data set."""
+    made = table(run, "all", EVERYTHING)
+    return {
+        (row.model, row.trainer, column.metric, column.params, column.threat, column.measure): not cell.unbeaten
+        for row in made.rows
+        for column, cell in zip(made.columns, row.cells, strict=True)
+        if cell.judged
+    }  # fmt: skip
 
 
 def trends(records: pd.DataFrame) -> list[Trend]:
@@ -88,37 +120,41 @@ def _trends(pool: pd.DataFrame) -> Iterator[Trend]:
             if facts["metric"] != "clean_accuracy" and rows["strength"].nunique() > FEWEST:
                 chosen = rows.sort_values("strength")[list(_MODELS)]
                 heading = f"{facts['label']} {facts['threat']}".strip()
-                yield Trend(
-                    str(series), str(norm), heading, facts["metric"], facts["params"], chosen
-                )
+                named = {name: facts[name] for name in ("metric", "params", "threat", "measure")}
+                yield Trend(str(series), str(norm), heading, **named, models=chosen)
 
 
 def grids(run: Run) -> list[Grid]:
     """A table for each data set that has a series, with the paper's figures beside those of its own suite."""
-    found = {name: trends(part.records) for name, part in run.by_dataset().items()}
     own = str(run.manifest.get("suite", "")).startswith("kim2019")
     return [
-        _grid(name, series, paper=own and name == "cifar10")
-        for name, series in found.items()
-        if series
+        _grid(name, found, above_controls(part), paper=own and name == "cifar10")
+        for name, part in run.by_dataset().items()
+        if (found := trends(part.records))
     ]
 
 
-def _grid(dataset: str, found: list[Trend], paper: bool) -> Grid:
+def _grid(dataset: str, found: list[Trend], verdicts: Verdicts, paper: bool) -> Grid:
+    above = [trend.above(verdicts) for trend in found]
+    judged = any(known for _, known in above)
     columns = [f"{kind}, {other}" for other in ("strength", "accuracy") for kind in _KINDS]
     heads = [text for column in columns for text in ([column, "published"] if paper else [column])]
     note = f" †: {DAGGER}" * any(trend.series.endswith("†") for trend in found)
     return Grid(
         "trends", dataset, f"Trends over attack strength on {dataset}",
-        ("Training", "Measure", "Models", *heads),
-        tuple(_row(trend, paper) for trend in found), _CAPTION + _PAPER * paper + note,
-        numbers=frozenset(range(2, 3 + len(heads))),
+        ("Training", "Measure", "Models", *["Above controls"] * judged, *heads),
+        tuple(
+            _row(trend, [f"{beating} of {known}" if known else "–"] * judged, paper)
+            for trend, (beating, known) in zip(found, above, strict=True)
+        ),
+        _CAPTION + _ABOVE * judged + _PAPER * paper + note,
+        numbers=frozenset(range(2, 3 + judged + len(heads))),
     )  # fmt: skip
 
 
-def _row(trend: Trend, paper: bool) -> tuple[str, ...]:
+def _row(trend: Trend, above: list[str], paper: bool) -> tuple[str, ...]:
     stated = _stated(trend) if paper else {}
-    cells = [norm_sign(trend.series), norm_sign(trend.label), str(len(trend.models))]
+    cells = [norm_sign(trend.series), norm_sign(trend.label), str(len(trend.models)), *above]
     for other, pair in trend.correlations().items():
         for i, correlation in enumerate(pair):
             cells.append(_written(correlation))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 from benchmark.running.live import Note
@@ -59,7 +59,8 @@ class Expected:
         """A job has taken these seconds."""
         for group in self._likes(name):
             self._seen[group].append(seconds)
-            self._usual[group] = median(self._seen[group])
+            # the mean, as jobs are added up: an attack on the few models that hold takes most of the time of all
+            self._usual[group] = fmean(self._seen[group])
         if guess := self._guesses.get(name):
             self._speeds.append(seconds / guess)
 

@@ -86,7 +86,9 @@ class Log:
             "validation": len(data.validation),
             "test": len(data.test),
         }
-        facts = {"fingerprint": data.fingerprint(), **sizes, "note": data.note}
+        facts = {
+            "fingerprint": data.fingerprint(), **sizes, "note": data.note, "classes": list(data.classes),
+        }  # fmt: skip
         content = {
             "suite": plan.suite.name,
             "started": old.get("started", self.started),

@@ -12,6 +12,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from benchmark.report.names import norm_sign
+from benchmark.report.origin import class_name
 from benchmark.report.page.board import Board
 from benchmark.report.read import Run
 
@@ -42,7 +43,10 @@ def verdict_matrix(run: Run, board: Board) -> dict[str, object]:
     return {
         "attacks": attacks,
         "threat": norm_sign(_richest(shown)),
-        "images": images.to_numpy().tolist(),
+        "images": [
+            (int(image), class_name(run.manifest, board.table.dataset, int(label)))
+            for image, label in images.to_numpy()
+        ],
         "rows": _rows(coded, number, list(images["image"])),
         **_sprite(run.thumbnails(board.table.dataset), list(images["image"])),
     }

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.cells import NO_MORE
 from benchmark.report.names import file_stem, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.read import Run
 from benchmark.report.style import GREY, Look, legend_below, looks, percent
-from benchmark.report.trends import Trend, trends
+from benchmark.report.trends import Trend, Verdicts, above_controls, trends
 from benchmark.statistics.relations import Correlation, pearson, spearman
 
 _ACROSS = 3
@@ -22,6 +23,7 @@ _MOST = 9
 """Panels of a figure: clean accuracy, and of each family in turn the next measure."""
 
 _FAMILIES = ("fidelity", "manifold", "robustness", "sharpness")
+_UNTOLD = "\n‡: fewer than half of the scores beat their controls (noise, edges, blurred maps)"
 _NOTE = "bars: 95% intervals; r: Pearson, ρ: Spearman, with 95% intervals over trainings; 0: standard training"
 
 
@@ -46,7 +48,7 @@ def _figure(run: Run) -> Figure | None:
     found = trends(run.records)
     if not found:
         return None
-    panels = _measures(run.records, found)
+    panels = _measures(run.records, found, above_controls(run))
     look = looks({name: None for panel in panels for name in panel.series})
     down = -(-len(panels) // _ACROSS)
     across = -(-len(panels) // down)
@@ -58,11 +60,12 @@ def _figure(run: Run) -> Figure | None:
         axis.remove()
     shown = list(look.values())
     handles = [Line2D([], [], color=o.color, marker=o.marker, ls=o.line, ms=4) for o in shown]
-    legend_below(figure, handles, [one.name for one in shown], _NOTE)
+    untold = any(panel.title.endswith(NO_MORE) for panel in panels)
+    legend_below(figure, handles, [one.name for one in shown], _NOTE + _UNTOLD * untold)
     return figure
 
 
-def _measures(records: pd.DataFrame, found: list[Trend]) -> list[_Measure]:
+def _measures(records: pd.DataFrame, found: list[Trend], verdicts: Verdicts) -> list[_Measure]:
     """Clean accuracy, then the measures of the families in turn, as many as a figure takes."""
     heads = records[records["headline"].astype(bool) & records["at"].isna()]
     cards = {
@@ -78,7 +81,11 @@ def _measures(records: pd.DataFrame, found: list[Trend]) -> list[_Measure]:
             continue
         arrow = {"higher": " ↑", "lower": " ↓"}.get(str(card["direction"]), "")
         shares = in_percent(str(card["family"]), str(card["range"]))
-        title = norm_sign(trend.label) + arrow
+        same = [
+            t.above(verdicts) for t in found if (t.label, t.params) == (trend.label, trend.params)
+        ]
+        beating, known = (sum(part) for part in zip(*same, strict=True))
+        title = norm_sign(trend.label) + arrow + f" {NO_MORE}" * (2 * beating < known)
         panel = family.setdefault(trend.label, _Measure(title, shares, {}))
         panel.series[_series(trend)] = trend.models
         plain = trend.models.assign(value=trend.models["accuracy"], low=np.nan, high=np.nan)
