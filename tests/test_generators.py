@@ -418,6 +418,8 @@ def test_a_generator_is_fitted_once_for_the_data_and_its_settings(
     assert torch.equal(torch.get_rng_state(), state)
     again = services.manifold(place, data, data.test, "vae", 1)
     assert torch.equal(first.latents, again.latents)
+    assert services.manifold(place, data, data.test, "vae", 1) is again
+    assert services.manifold(place, data, data.test[:3], "vae", 1) is not again
 
 
 def test_a_known_manifold_is_taken_whatever_generator_is_asked_for(tmp_path: Path) -> None:

@@ -459,3 +459,26 @@ def test_the_default_step_grows_with_the_image() -> None:
     c = case(linear(Draws(4, torch.arange(3)).normal(12)), m.decode(m.latents), m)
     asked = on_off_manifold(c, eps=2.64 / 16)
     torch.testing.assert_close(on_off_manifold(c)["on"], asked["on"])
+
+
+def test_all_maps_share_the_tangents_of_a_manifold_unless_they_are_large(monkeypatch):
+    passes = []
+
+    @dataclass(frozen=True, eq=False)
+    class Counted(Known):
+        def decode(self, z: Tensor) -> Tensor:
+            passes.append(len(z))
+            return super().decode(z)
+
+    one = known(3, 2, (1, 4, 5))
+    first, second = (Counted(one.latents.clone(), one.a, one.shape) for _ in range(2))
+    expected = tangents(one)
+    assert torch.equal(tangents(first), expected)
+    assert torch.equal(tangents(first), expected)
+    assert len(passes) == 2  # one a latent
+    assert torch.equal(tangents(second), expected)
+    assert len(passes) == 4
+    monkeypatch.setattr("metrics.manifold._tangent._LARGEST", expected.nbytes - 1)
+    third = Counted(one.latents.clone(), one.a, one.shape)
+    assert torch.equal(tangents(third), tangents(third))
+    assert len(passes) == 8

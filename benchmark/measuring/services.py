@@ -5,11 +5,12 @@ Each comes with the facts that its result depends on; a cell's key holds those o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark import keys
 from benchmark.cards import ROOT
@@ -21,9 +22,13 @@ from benchmark.models.base import ModelError
 from benchmark.plan import Cell, Training
 from metrics.case import Manifold, NotApplicable
 from metrics.manifold._generators import GENERATORS, VaeManifold
+from metrics.manifold._vae import VAE
+from metrics.manifold._vae_gan import VaeGan
 from metrics.randomness import Draws
 
 _GENERATORS = ROOT / "metrics/manifold"
+_last: dict[tuple[object, ...], Manifold] = {}
+"""The manifold that was asked for last, by what it depends on."""
 
 
 def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
@@ -75,7 +80,10 @@ def manifold(
     place: Place, data: Dataset, test: Split,
     generator: str = "vae", epochs: int | None = None, latent: str = "mean",
 ) -> Manifold:  # fmt: skip
-    """The data set's own manifold, or that of a generator fitted once to its training images."""
+    """The data set's own manifold, or that of a generator fitted once to its training images.
+
+    The same object for the same images, so that what a metric finds out about it serves every model.
+    """
     if data.manifold is not None:
         return data.manifold(test)
     x, made = data.train.x.to(place.device), GENERATORS[generator]
@@ -84,11 +92,23 @@ def manifold(
     weights = place.store.once(
         "manifolds", key, lambda: made.fit(x, seed=0, epochs=epochs).state_dict()
     )
+    asked = (place, key, keys.tensor(test.x), keys.tensor(test.ids), latent)
+    if asked not in _last:
+        _last.clear()
+        _last[asked] = VaeManifold.at(
+            _with(weights, made.build, x[0]).to(place.device), test.x, Draws(0, test.ids), latent
+        )
+    return _last[asked]
+
+
+def _with(
+    weights: dict[str, Tensor], build: Callable[[Tensor], VAE | VaeGan], image: Tensor
+) -> VAE | VaeGan:
+    """A generator with these weights."""
     with torch.device("meta"):  # the weights are there: none are drawn
-        vae = made.build(x[0])
+        vae = build(image)
     vae.load_state_dict(weights, assign=True)
-    vae = vae.to(place.device).eval().requires_grad_(False)
-    return VaeManifold.at(vae, test.x, Draws(0, test.ids), latent)
+    return vae.eval().requires_grad_(False)
 
 
 def _manifold_code(data: Dataset) -> str:

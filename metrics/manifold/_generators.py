@@ -61,7 +61,7 @@ LATENTS: dict[str, Callable[[Autoencoder, Tensor, Draws], Tensor]] = {
 """Images (n, C, H, W) -> the latents (n, k) of their projections."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VaeManifold:
     """The images of a decoder, and the place of some images on it (metrics.case.Manifold)."""
 

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from metrics.case import Manifold
 
+_LARGEST = 2**30
+"""Bytes of the tangents that are kept."""
+
+_kept: WeakKeyDictionary[Manifold, Tensor] = WeakKeyDictionary()
+
 
 def tangents(manifold: Manifold) -> Tensor:
-    """dD/dz at the latents, shape (n, k, d), one forward-mode derivative per latent."""
+    """dD/dz at the latents, shape (n, k, d), one forward-mode derivative per latent.
+
+    Kept as long as the manifold is, unless they are large: all maps of all models of a run are held against the same.
+    """
+    known = _kept.get(manifold)
+    if known is None:
+        known = _derivatives(manifold)
+        if known.nbytes <= _LARGEST:
+            _kept[manifold] = known
+    return known
+
+
+def _derivatives(manifold: Manifold) -> Tensor:
     z = manifold.latents
     with warnings.catch_warnings():
         # the first forward derivative of a process loads torch's own rules, by way of a deprecated function
