@@ -38,6 +38,7 @@ from benchmark.report.plots.tradeoff import tradeoff
 from benchmark.report.pooling import limits
 from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
+from benchmark.report.saliency import heading
 from benchmark.report.series import named, threat
 from benchmark.report.style import styled
 from benchmark.report.table import Table, main_table
@@ -620,6 +621,13 @@ def test_classes_below_pictures_have_their_names(folder: Path) -> None:
     }
     assert class_name(run.manifest, "digits", 10) == "10"
     assert class_name({}, "digits", 3) == "3"
+
+
+def test_names_over_pictures_end_their_lines_between_words() -> None:
+    assert heading("sagr (weight=0.1, activation=gelu)†") == (
+        "sagr\n(weight=0.1,\nactivation=\ngelu)†"
+    )
+    assert heading("pgd_at (Linf 0.1, steps=10)") == "pgd_at\n(Linf 0.1,\nsteps=10)"
 
 
 def test_no_tick_of_an_accuracy_is_beyond_100_percent(folder: Path) -> None:

@@ -14,10 +14,13 @@ import torch
 
 from benchmark import suite
 from benchmark.controls import CONTROLS
+from benchmark.errors import Interrupted
+from benchmark.executors import processes
 from benchmark.measuring.place import Place
 from benchmark.plan import plan
 from benchmark.report.read import read
 from benchmark.report.sets import tables
+from benchmark.running.interrupts import stoppable
 from benchmark.running.run import run
 from benchmark.storage import manifest
 from benchmark.store import Store, StoreError
@@ -351,6 +354,19 @@ def test_interrupted_it_says_how_to_continue(toml, tmp_path):
     assert process.returncode == 4, said
     assert f"continue with the same command: bench run --suite {toml} --out {tmp_path}" in said
     assert "Traceback" not in said
+
+
+def test_a_signal_waits_until_a_worker_has_begun(monkeypatch):
+    begun = []
+
+    def cut_off(process):
+        signal.raise_signal(signal.SIGTERM)
+        begun.append(process)
+
+    monkeypatch.setattr(processes._SPAWN.Process, "start", cut_off)
+    with pytest.raises(Interrupted, match="given again"), stoppable("given again"):
+        processes.Processes(2)
+    assert len(begun) == 1  # the signal came after the first and before the second
 
 
 RUDE = {

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmark.executors.jobs import Failure, Outcome, attempt, failure
 from benchmark.executors.schedule import Ticket
+from benchmark.running.interrupts import held_back
 
 _SPAWN = multiprocessing.get_context("spawn")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -98,7 +99,8 @@ class Processes:
 def _started(gpu: str | None) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_work, args=(theirs, gpu))
-    process.start()
+    with held_back():  # a process that is cut off while it begins tells so at length
+        process.start()
     theirs.close()  # so that its end is seen here
     return _Worker(gpu, process, ours)
 

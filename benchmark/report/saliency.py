@@ -21,6 +21,7 @@ VERDICTS = "below: the true class of an input, the predicted one of a map (×: w
 CELL = 0.82
 """Inches of a picture."""
 
+_MAY_END = "\u200b"
 _LETTERS = 16
 """Of a class below a picture."""
 
@@ -67,9 +68,10 @@ def colour_bar(figure: Figure, axes: NDArray[Any], text: str) -> None:
 
 
 def heading(name: str) -> str:
-    """A name over a picture: settings in parentheses on their own line."""
-    parts = name.replace(" (", "\n(").split("\n")
-    return "\n".join(line for part in parts for line in textwrap.wrap(part, 14))
+    """A name over a picture: settings in parentheses on their own line, which may end behind a name or its =."""
+    parts = name.replace(" (", "\n(").replace("=", f"={_MAY_END} ").split("\n")
+    lines = [line for part in parts for line in textwrap.wrap(part, 14)]
+    return "\n".join(lines).replace(f"{_MAY_END} ", "").replace(_MAY_END, "")
 
 
 def picture(axis: Axes, image: NDArray[Any]) -> None:
