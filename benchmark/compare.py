@@ -195,13 +195,8 @@ def _check_images(first: Path, second: Path, dataset: str) -> None:
 
 def _unbeaten(run: Run, words: Sequence[str]) -> Unbeaten:
     """The ‡ of the table of these columns: every model's test is corrected there over all models of its run."""
-    made = table(run, "all", words)
-    return {
-        (row.model, row.trainer, column.metric, column.params, column.threat, column.measure): cell.unbeaten
-        for row in made.rows
-        for column, cell in zip(made.columns, row.cells, strict=True)
-        if cell.unbeaten
-    }  # fmt: skip
+    cells = table(run, "all", words).by_key()
+    return {key: cell.unbeaten for key, cell in cells.items() if cell.unbeaten}
 
 
 def _lines(

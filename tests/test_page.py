@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from benchmark.report.page.board import board
 from benchmark.report.page.build import Drawing, page
 from benchmark.report.page.dossier import dossiers
 from benchmark.report.page.provenance import cited
+from benchmark.report.page.verdict_matrix import verdict_matrix
 from benchmark.report.read import Run, read, tidy
 from benchmark.report.table import Table, table
 from benchmark.storage.records import Record
@@ -354,6 +355,16 @@ def test_names_and_numbers_are_those_of_the_table(opened: Any, tables: list[Tabl
     card.locator("summary").click()
     assert NASTY in card.inner_text()
     assert "f00d" in card.inner_text()
+
+
+def test_images_name_their_class_where_the_manifest_does(run: Run) -> None:
+    part = run.by_dataset()["digits"]
+    made = board(table(part, "all", ("*",)), part.records, 0)
+    assert verdict_matrix(part, made)["images"][7] == (107, "7")  # type: ignore[index]
+    told = replace(
+        part, manifest={"data": {"digits": {"classes": [f"kind {i}" for i in range(10)]}}}
+    )
+    assert verdict_matrix(told, made)["images"][7] == (107, "kind 7")  # type: ignore[index]
 
 
 def test_a_heading_sorts_by_click_and_by_key(opened: Any, tables: list[Table]) -> None:

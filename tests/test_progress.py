@@ -51,6 +51,8 @@ def test_a_job_takes_what_its_like_took_here():
     assert (
         expected.of("models/m3trades") == 30.0
     )  # another method's training is better than nothing
+    expected.learn("cells/c", 12.0)
+    assert expected.of("cells/f") == 6.0  # the mean of 2, 4 and 12: jobs are added up
     expected.learn("cells/d", 100.0)
     assert expected.of("cells/e") == 100.0
     assert expected.of("inspections/s0standard") is None

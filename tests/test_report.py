@@ -610,15 +610,13 @@ def test_plots_show_what_the_records_hold(folder: Path) -> None:
 
 
 def test_classes_below_pictures_have_their_names(folder: Path) -> None:
-    names = [f"kind {i}" for i in range(9)] + ["a_class_with_a_long_name"]
+    names = [f"kind {i}" for i in range(5)] + ["a_class_with_a_long_name"]
     run = replace(read(folder), manifest={"data": {"digits": {"classes": names}}})
     with styled():
         axes = gallery(run)["gallery-digits-gradient"].axes
     below = {text.get_text() for axis in axes for text in axis.texts}
-    assert below
-    assert below <= {
-        sign + name for sign in ("", "× ") for name in (*names[:9], "a_class_with_a_…")
-    }
+    assert {"kind 3", "a_class_with_a_…", "× kind 4"} <= below
+    assert class_name(run.manifest, "digits", 5) == names[5]
     assert class_name(run.manifest, "digits", 10) == "10"
     assert class_name({}, "digits", 3) == "3"
 

@@ -5,12 +5,11 @@ Each comes with the facts that its result depends on; a cell's key holds those o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark import keys
 from benchmark.cards import ROOT
@@ -22,8 +21,6 @@ from benchmark.models.base import ModelError
 from benchmark.plan import Cell, Training
 from metrics.case import Manifold, NotApplicable
 from metrics.manifold._generators import GENERATORS, VaeManifold
-from metrics.manifold._vae import VAE
-from metrics.manifold._vae_gan import VaeGan
 from metrics.randomness import Draws
 
 _GENERATORS = ROOT / "metrics/manifold"
@@ -89,26 +86,18 @@ def manifold(
     x, made = data.train.x.to(place.device), GENERATORS[generator]
     code = keys.code_version(_GENERATORS / f"_{generator}.py")
     key = keys.key(code, epochs, keys.tensor(data.train.x), keys.environment(place.device))
-    weights = place.store.once(
-        "manifolds", key, lambda: made.fit(x, seed=0, epochs=epochs).state_dict()
-    )
     asked = (place, key, keys.tensor(test.x), keys.tensor(test.ids), latent)
     if asked not in _last:
-        _last.clear()
-        _last[asked] = VaeManifold.at(
-            _with(weights, made.build, x[0]).to(place.device), test.x, Draws(0, test.ids), latent
+        weights = place.store.once(
+            "manifolds", key, lambda: made.fit(x, seed=0, epochs=epochs).state_dict()
         )
+        with torch.device("meta"):  # the weights are there: none are drawn
+            vae = made.build(x[0])
+        vae.load_state_dict(weights, assign=True)
+        vae = vae.to(place.device).eval().requires_grad_(False)
+        _last.clear()
+        _last[asked] = VaeManifold.at(vae, test.x, Draws(0, test.ids), latent)
     return _last[asked]
-
-
-def _with(
-    weights: dict[str, Tensor], build: Callable[[Tensor], VAE | VaeGan], image: Tensor
-) -> VAE | VaeGan:
-    """A generator with these weights."""
-    with torch.device("meta"):  # the weights are there: none are drawn
-        vae = build(image)
-    vae.load_state_dict(weights, assign=True)
-    return vae.eval().requires_grad_(False)
 
 
 def _manifold_code(data: Dataset) -> str:

@@ -69,6 +69,14 @@ class Table:
         """All that is shown: the rows, and the controls below them."""
         return self.rows + self.controls
 
+    def by_key(self) -> dict[tuple[str, ...], Cell]:
+        """(model, training, metric, settings, threat, measure) -> cell, of the models' rows."""
+        return {
+            (row.model, row.trainer, column.metric, column.params, column.threat, column.measure): cell
+            for row in self.rows
+            for column, cell in zip(self.columns, row.cells, strict=True)
+        }  # fmt: skip
+
 
 def main_tables(run: Run) -> list[Table]:
     """The short table of every data set of a run that has records."""

@@ -73,23 +73,16 @@ class Trend(NamedTuple):
     def above(self, verdicts: Verdicts) -> tuple[int, int]:
         """How many models beat their controls, of how many that have some."""
         measure = (self.metric, self.params, self.threat, self.measure)
-        keys = [(model, trainer, *measure) for model, trainer in zip(*self._names(), strict=True)]
+        names = self.models[["model", "trainer"]].itertuples(index=False)
+        keys = [(*name, *measure) for name in names]
         found = [verdicts[key] for key in keys if key in verdicts]
         return sum(found), len(found)
-
-    def _names(self) -> tuple[list[str], list[str]]:
-        return list(self.models["model"]), list(self.models["trainer"])
 
 
 def above_controls(run: Run) -> Verdicts:
     """Whether a score beats its controls, of all that have some in the tables of a run of one data set."""
-    made = table(run, "all", EVERYTHING)
-    return {
-        (row.model, row.trainer, column.metric, column.params, column.threat, column.measure): not cell.unbeaten
-        for row in made.rows
-        for column, cell in zip(made.columns, row.cells, strict=True)
-        if cell.judged
-    }  # fmt: skip
+    cells = table(run, "all", EVERYTHING).by_key()
+    return {key: not cell.unbeaten for key, cell in cells.items() if cell.judged}
 
 
 def trends(records: pd.DataFrame) -> list[Trend]:

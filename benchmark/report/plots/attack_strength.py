@@ -81,17 +81,21 @@ def _measures(records: pd.DataFrame, found: list[Trend], verdicts: Verdicts) -> 
             continue
         arrow = {"higher": " ↑", "lower": " ↓"}.get(str(card["direction"]), "")
         shares = in_percent(str(card["family"]), str(card["range"]))
-        same = [
-            t.above(verdicts) for t in found if (t.label, t.params) == (trend.label, trend.params)
-        ]
-        beating, known = (sum(part) for part in zip(*same, strict=True))
-        title = norm_sign(trend.label) + arrow + f" {NO_MORE}" * (2 * beating < known)
+        title = (
+            norm_sign(trend.label) + arrow + f" {NO_MORE}" * _untold(found, trend.label, verdicts)
+        )
         panel = family.setdefault(trend.label, _Measure(title, shares, {}))
         panel.series[_series(trend)] = trend.models
         plain = trend.models.assign(value=trend.models["accuracy"], low=np.nan, high=np.nan)
         accuracy.series.setdefault(_series(trend), plain.dropna(subset=["value"]))
     rest = _in_turn([list(family.values()) for family in by_family.values()], _MOST - 1)
     return [accuracy, *rest] if any(map(len, accuracy.series.values())) else rest
+
+
+def _untold(found: list[Trend], label: str, verdicts: Verdicts) -> bool:
+    """Whether fewer than half of a panel's scores that have controls beat them."""
+    each = [trend.above(verdicts) for trend in found if trend.label == label]
+    return 2 * sum(beating for beating, _ in each) < sum(known for _, known in each)
 
 
 def _series(trend: Trend) -> str:
