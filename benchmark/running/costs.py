@@ -79,7 +79,9 @@ def _estimate(plan: Plan, workers: int) -> str:
 def _training(training: Training, measured: dict[str, Any]) -> float | None:
     if training.trainer is None or training.recipe is None:
         return 0.0
-    epoch = measured["trainers"].get(training.trainer.card.name)
+    # a budget of cost pays for as much work as the epochs of standard training
+    name = "standard" if training.recipe.budget == "cost" else training.trainer.card.name
+    epoch = measured["trainers"].get(name)
     share = min(1.0, (training.data.train_limit or measured["train"]) / measured["train"])
     return None if epoch is None else epoch * training.recipe.epochs * share
 

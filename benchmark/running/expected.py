@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from statistics import fmean, median
+from statistics import fmean
 from typing import NamedTuple
 
 from benchmark.running.live import Note
@@ -12,6 +12,9 @@ from benchmark.storage.ledger import Ledger
 
 Group = tuple[str, ...]
 """Jobs that should take about the same time."""
+ONE_SPEED = 60.0
+"""Seconds for which this machine counts as fast as the one of the guesses. Short jobs take longer than was guessed (the
+first of a worker loads what it needs), and the first of them must not be taken for the speed of all."""
 
 
 class Left(NamedTuple):
@@ -51,7 +54,7 @@ class Expected:
             self._guesses |= {name: guess for name, guess in known if guess is not None}
         self._seen: dict[Group, list[float]] = defaultdict(list)
         self._usual: dict[Group, float] = {}
-        self._speeds: list[float] = []
+        self._taken = self._guessed = ONE_SPEED
         for name, value in seconds.items():
             self.learn(name, value)
 
@@ -62,7 +65,8 @@ class Expected:
             # the mean, as jobs are added up: an attack on the few models that hold takes most of the time of all
             self._usual[group] = fmean(self._seen[group])
         if guess := self._guesses.get(name):
-            self._speeds.append(seconds / guess)
+            self._taken += seconds
+            self._guessed += guess
 
     def of(self, name: str) -> float | None:
         """The seconds of a job: those of its like here, of its like elsewhere, of its kind here; none if unknown."""
@@ -72,7 +76,7 @@ class Expected:
                 return self._usual[group]
         guess = self._guesses.get(name)
         if guess is not None:
-            return guess * (median(self._speeds) if self._speeds else 1.0)
+            return guess * self._taken / self._guessed
         # cells differ by orders of magnitude, trainings do not
         return None if kind == ("cells",) else self._usual.get(kind)
 
