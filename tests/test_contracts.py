@@ -88,6 +88,15 @@ class TestTrainers:
             card.load()(*arguments, recipe=RECIPE, threat=None, seed=0)
 
 
+@pytest.mark.parametrize("name", [n for n, c in cards("trainers").items() if c.needs_threat])
+def test_the_radius_of_every_threat_rises_as_the_recipe_says(digits, name):
+    whole, rising = (
+        trained(digits, name, recipe=replace(RECIPE, epochs=1, eps_ramp=ramp)).model.state_dict()
+        for ramp in (0.0, 1.0)
+    )
+    assert any(not torch.equal(value, rising[key]) for key, value in whole.items())
+
+
 @pytest.fixture(scope="module")
 def classifier(digits):
     return trained(digits, "standard").model.requires_grad_(False)

@@ -529,6 +529,13 @@ PASSES: list[tuple[str, dict[str, object], tuple[int, int]]] = [
     ("cure", {}, (3, 3 + 2)),
     ("sagr", {"false_rows": 1}, (2, 3 + 2)),
     ("adv_gsct", {}, (4, 4 + 1)),
+    # with its other terms off it is fgsm_rs, with the first term off, too, standard training
+    ("adv_gsct", {"consensus_weight": 0.0, "offend": "step"}, (2, 2)),
+    (
+        "adv_gsct",
+        {"consensus_weight": 0.0, "offend": "step", "offending_weight": 0.0, "clean_weight": 1.0},
+        (1, 1),
+    ),
     ("saliency_guided", {}, (3, 3)),
     ("jarn", {"start": 0.0}, (2, 2 + 1)),
     ("pag", {}, (2, 4 + 3)),

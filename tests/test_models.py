@@ -140,7 +140,7 @@ def test_a_spec_says_where_what_and_how(tmp_path):
         ("file:{}/..@mlp", "is a folder|does not exist"),
         (
             "file:{}@mlp?means=0.5",
-            "has no setting 'means'; valid: mean, std, key, ignore, sha256, activation, hidden, depth",
+            "has no setting 'means'; valid: mean, std, key, ignore, sha256, activation, licence, source, hidden, depth",
         ),
         ("file:{}@mlp?mean=0.5", "mean has 1 numbers and std 0"),
         ("file:{}@mlp?mean=half&std=1", "'half' is not a number"),

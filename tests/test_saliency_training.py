@@ -171,11 +171,27 @@ def sagr_literally(model: nn.Module, reading: str, rho: float, of: str) -> Tenso
 )  # fmt: skip
 @pytest.mark.parametrize("rho", [0.5, 5.0])
 def test_sagr_readings_literally(model: nn.Sequential, reading: str, of: str, rho: float) -> None:
+    own = {"tau": 0.7} if reading == "contrast" else {"rho": rho}
     got = unwrapped(sagr)(
-        model, X, Y, at(), weight=0.2, rho=rho, reading=reading, of=of, salient=0.3, tau=0.7,
-        false_rows=0, ramp=0,
-    )  # fmt: skip
+        model, X, Y, at(), weight=0.2, reading=reading, of=of, false_rows=0, ramp=0, **own
+    )
     assert_same(model, got, sagr_literally(model, reading, rho, of))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"reading": "contrast", "rho": 5.0}, "rho"),
+        ({"salient": 0.5}, "salient"),
+        ({"reading": "all", "tau": 0.5}, "tau"),
+        ({"reading": "all", "projections": 2, "false_rows": 0}, "false_rows"),
+    ],
+)
+def test_sagr_refuses_settings_that_change_nothing(
+    model: nn.Sequential, settings: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(ValueError, match=f"makes no use of {name}: leave it out"):
+        unwrapped(sagr)(model, X, Y, at(), **settings)
 
 
 @pytest.mark.parametrize("projections", [1, 3])
@@ -470,6 +486,11 @@ def test_adv_gsct_refuses_settings_of_a_mask_that_it_does_not_make(
 ) -> None:
     with pytest.raises(ValueError, match=r"nothing is masked.*'mask\+step'"):
         unwrapped(adv_gsct)(model, X, Y, at(), offend="step", **setting)
+
+
+def test_adv_gsct_without_terms_is_refused(model: nn.Sequential) -> None:
+    with pytest.raises(ValueError, match="all four weights are 0"):
+        unwrapped(adv_gsct)(model, X, Y, at(), offending_weight=0.0, consensus_weight=0.0)
 
 
 # ---- jarn ----

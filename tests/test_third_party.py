@@ -851,6 +851,10 @@ def test_the_card_of_a_file_has_its_digest_and_loads_nothing(tmp_path: Path) -> 
     assert facts["sha256"] == hashlib.sha256(b"not a checkpoint").hexdigest()
     assert facts["bytes"] == 16
     assert "Architecture: mlp" in text
+    assert "Licence of the weights: not stated: give licence=..." in text
+    origin = "licence=CC BY 4.0&source=https://example.org/?a=1"
+    text, facts = describe(f"file:{path}@mlp?{origin}")
+    assert (facts["licence"], facts["source"]) == ("CC BY 4.0", "https://example.org/?a=1")
     with pytest.raises(SpecError, match="does not exist"):
         describe(f"file:{tmp_path}/none.pt@mlp")
     code = tmp_path / "make.py"

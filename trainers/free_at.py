@@ -28,11 +28,12 @@ def free_at(model: nn.Module, setup: Setup, *, replays: Annotated[int, Ge(1)] = 
     Pitfalls: an epoch is `replays` passes over the data: at equal cost take epochs / replays, as the paper does.
     Paper: Shafahi et al. 2019, "Adversarial training for free!"
     """
-    threat, images = setup.threat, setup.train.x
+    images = setup.train.x
     # the loop may add a last single image to the batch before it
     kept = images.new_zeros(setup.recipe.batch_size + 1, *images.shape[1:])
 
     def loss(x: Tensor, y: Tensor, step: Step) -> Tensor:
+        threat = step.threat
         delta = threat.project(x, kept[: len(x)])
         perturbed = (x + delta).requires_grad_()
 

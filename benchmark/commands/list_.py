@@ -13,7 +13,14 @@ from benchmark.commands._options import Json, Listing
 from benchmark.commands._shared import out
 
 
-def list_(what: Annotated[Listing, typer.Argument()], as_json: Json = False) -> None:
+def list_(
+    what: Annotated[
+        Listing,
+        # the choices are in the help: typer's own list of them breaks within words
+        typer.Argument(metavar="KIND", show_choices=False, help=f"One of {', '.join(Listing)}."),
+    ],
+    as_json: Json = False,
+) -> None:
     """List what can be named in a suite."""
     from benchmark.cards.catalogue import catalogue
 

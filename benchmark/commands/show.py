@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
+
+import typer
 
 from benchmark.commands._options import Json
 
 
-def show(name: str, as_json: Json = False) -> None:
-    """Show the card of a trainer, metric, attribution, model (timm:NAME, file:PATH@ARCH, ...), data set or suite."""
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="sagr, auto_attack, cifar10, kim2019, robustbench:cifar10/Linf, timm:NAME, file:PATH@ARCH, ...",
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show the card of a trainer, metric, attribution, attack, model, data set or suite (bench list names them)."""
     from benchmark.cards.catalogue import describe
 
     text, facts = describe(name)

@@ -15,13 +15,17 @@ def train(
     trainer: Annotated[
         str, typer.Option("--trainer", "-t", help="A trainer's name, or a .py file.")
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d")] = "digits",
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    dataset: Annotated[
+        str, typer.Option("--dataset", "-d", help="Its name, or folder:PATH.")
+    ] = "digits",
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of the weights, the batches and the attacks.")
+    ] = 0,
     threat: Annotated[str, typer.Option("--threat", help="Linf, L2 0.5, Linf 8/255.")] = "Linf",
     settings: Settings = None,
     recipe: RecipeChanges = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")
+        int | None, typer.Option("--epochs", min=1, help="Short for --recipe epochs=N.")
     ] = None,
     file: Annotated[Path | None, typer.Option("--out", "-o", help="A .safetensors file.")] = None,
     device: Device = "auto",

@@ -105,3 +105,4 @@ WEIGHTS: dict[str, Reader] = {
     "sha256": sha256,
 }
 ACTIVATION: dict[str, Reader] = {"activation": _activation}
+ORIGIN: dict[str, Reader] = {"licence": lambda name, text: text, "source": lambda name, text: text}

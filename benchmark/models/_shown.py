@@ -46,6 +46,8 @@ def describe(text: str) -> tuple[str, dict[str, Any]]:
             "architecture": architecture,
             "mean": spec.mean,
             "std": spec.std,
+            "licence": spec.licence or "not stated: give licence=...",
+            "source": spec.source,
             **_file(spec.path),
         }
         head = f"{text}: model in a file"

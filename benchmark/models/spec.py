@@ -26,6 +26,7 @@ is what a function without arguments gives back: a module that maps images in [0
 own and is run as it is, not before the model is loaded.
 
 `sha256=` pins the file of the weights (of a RobustBench model in several files: all of them, with commas between).
+`licence=` and `source=` (of a file) are shown in the model's card; neither may hold an "&".
 What is not there is downloaded if BENCH_DOWNLOAD=1.
 """
 
@@ -68,6 +69,8 @@ class FileSpec:
     key: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     sha256: str = ""
+    licence: str = ""
+    source: str = ""
     activation: str = "relu"
     options: tuple[tuple[str, int], ...] = ()
 
@@ -102,6 +105,8 @@ class LibrarySpec:
     key: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     sha256: str = ""
+    licence: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,12 @@ def parse(text: str) -> Spec:
         return _PARSERS[kind](text, body)
     except SpecError as error:
         raise SpecError(f"model {text!r}: {error}") from None
+
+
+def origin(text: str) -> dict[str, str]:
+    """The licence and the source that a specification states; its file need not be there."""
+    pairs = (pair.partition("=") for pair in text.partition("?")[2].split("&"))
+    return {name: value for name, _, value in pairs if name in _settings.ORIGIN}
 
 
 def header(
@@ -159,7 +170,9 @@ def _file(text: str, body: str) -> FileSpec:
     return FileSpec(text, place, architecture, options=extra, **found)
 
 
-_FILE_READERS = _settings.NORMALISATION | _settings.WEIGHTS | _settings.ACTIVATION
+_FILE_READERS = (
+    _settings.NORMALISATION | _settings.WEIGHTS | _settings.ACTIVATION | _settings.ORIGIN
+)
 
 
 def _parts(body: str) -> tuple[str, str, str]:
@@ -262,7 +275,8 @@ def _check_library_name(library: str, name: str) -> None:
 def _library_settings(
     query: str, own: Mapping[str, _settings.Reader], library: str
 ) -> dict[str, Any]:
-    readers = {**own, "file": _settings.existing, **_settings.NORMALISATION, **_settings.WEIGHTS}
+    of_file = _settings.NORMALISATION | _settings.WEIGHTS | _settings.ORIGIN
+    readers = {**own, "file": _settings.existing, **of_file}
     found = _settings.read(query, readers, library)
     _settings.check_normalisation(found)
     if "weights" in found and "file" in found:

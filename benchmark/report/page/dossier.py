@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.cards import Card, cards
 from benchmark.models.published import published
+from benchmark.models.spec import origin
 from benchmark.report import health
 from benchmark.report import published as stated
 from benchmark.report.page.board import Board, Line
@@ -89,12 +90,16 @@ def _origin(line: Line, weights: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     yield "Source", model
     if model in weights:
         yield "sha256 of the weights", str(weights[model])
-    known = published(model) or {}
+    known, given = published(model) or {}, origin(model)
     for name, term in _STATED.items():
         if name in known:
             yield term, str(known[name])
-    if "licence" not in known:
-        yield "Licence", "not known here: ask whoever gave you the file"
+    if "source" in given:
+        yield "From", given["source"]
+    if "licence" in given:
+        yield "Licence", f"{given['licence']} (as the specification states)"
+    elif "licence" not in known:
+        yield "Licence", "not stated: ask whoever gave you the file, and give licence=..."
 
 
 def _method(card: Card | None) -> Iterator[tuple[str, str]]:
