@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +103,12 @@ def compare(
     models: tuple[str, str] | None = None,
     baseline: str | None = None,
     words: Sequence[str] = EVERYTHING,
+    order: Sequence[str] = (),
 ) -> list[Line]:
     """Every measure that `words` choose of every pair that is asked for; CompareError where models cannot be paired.
 
-    Of one run the two `models`, or all against `baseline`, or the only two that there are; of two runs the two
-    `models`, or those that bear the same name in both, or the only one of each.
+    Of one run the two `models`, or all against `baseline`, or each of `order` against the one before it, or the only
+    two that there are; of two runs the two `models`, or those that bear the same name in both, or the only one of each.
     """
     one, other = read(first), read(second or first)
     shared = [name for name in one.by_dataset() if name in other.by_dataset()]
@@ -117,7 +119,7 @@ def compare(
         a, b = one.by_dataset()[name], other.by_dataset()[name]
         if second is not None:
             _check_images(first, second, name)
-        pairs = _pairs(_sides(a), _sides(b), second is None, models, baseline)
+        pairs = _pairs(_sides(a), _sides(b), second is None, models, baseline, order)
         marks = _unbeaten(a, words)
         others = marks if second is None else _unbeaten(b, words)
         for pair in pairs:
@@ -138,13 +140,18 @@ def _sides(run: Run) -> dict[str, Side]:
 
 def _pairs(
     a: dict[str, Side], b: dict[str, Side], one_run: bool,
-    models: tuple[str, str] | None, baseline: str | None,
+    models: tuple[str, str] | None, baseline: str | None, order: Sequence[str],
 ) -> list[tuple[Side, Side]]:  # fmt: skip
     """(A, B) of every comparison."""
-    if models and baseline:
+    if sum(map(bool, (models, baseline, order))) > 1:
         raise CompareError(
-            "--models names both sides, --baseline one for all: give only one of them"
+            "--models names both sides, --baseline one for all, --order a chain: give only one of them"
         )
+    if order:
+        if len(order) < 2 or not one_run:
+            raise CompareError("--order takes two or more models of one run, the worst first")
+        chain = [_named(name, a) for name in order]
+        return list(pairwise(chain))
     if models:
         return [(_named(models[0], a), _named(models[1], b))]
     if baseline:

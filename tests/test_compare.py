@@ -19,6 +19,7 @@ from benchmark.cli import app
 from benchmark.compare import CompareError, compare
 from benchmark.gate import failures, gate
 from benchmark.report.compared import comparison, text
+from benchmark.report.embed import with_tables
 from benchmark.report.formats.grids import grid_terminal
 from benchmark.report.read import COLUMNS
 from benchmark.statistics.paired import MCNEMAR
@@ -153,6 +154,30 @@ def test_two_runs_pair_what_bears_the_same_name(tmp_path: Path) -> None:
     assert [
         (line.a, line.b) for line in compare(alone, folder(tmp_path / "four", {"v": wrong(0.3)}))
     ] == [("w", "v")]
+
+
+def test_an_order_compares_neighbours(three: Path) -> None:
+    lines = compare(three, order=("far", "base", "near"))
+    assert [(line.a, line.b) for line in lines] == [("far", "base"), ("base", "near")]
+    alone = [
+        compare(three, models=pair)[0].difference for pair in (("far", "base"), ("base", "near"))
+    ]
+    assert [line.difference for line in lines] == alone
+    (grid,) = comparison(lines)
+    assert grid.title == "Neighbours in a predicted order on digits"
+    assert [row[0] for row in grid.rows] == ["far < base", "base < near"]
+    with pytest.raises(CompareError, match="two or more models of one run"):
+        compare(three, order=("far",))
+    with pytest.raises(CompareError, match="give only one of them"):
+        compare(three, order=("far", "base"), baseline="base")
+
+
+def test_a_page_gets_an_order(three: Path) -> None:
+    mark = f"<!-- order: {three.name} clean_accuracy: far < base < near -->\n"
+    page = with_tables(f"{mark}earlier\n<!-- end of table -->\n", three.parent)
+    lines = compare(three, order=("far", "base", "near"), words=("clean_accuracy",))
+    assert text(lines, ".md").strip() in page
+    assert "earlier" not in page
 
 
 def test_what_cannot_be_paired_is_refused(three: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     page.relative_to(ROOT).as_posix()
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    if "<!-- table: " in page.read_text(encoding="utf-8")
+    if re.search("<!-- (table|order): ", page.read_text(encoding="utf-8"))
 ]
 
 

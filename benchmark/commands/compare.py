@@ -20,6 +20,12 @@ def compare(
         tuple[str, str] | None, typer.Option("--models", "-m", help="The names of A and B, as the tables have them.")
     ] = None,
     baseline: Annotated[str | None, typer.Option("--baseline", "-b", help="A; B is every other model.")] = None,
+    order: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--order", help="A model of a predicted order, the worst first; neighbours are compared. Repeatable."
+        ),
+    ] = None,
     measure: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,7 +45,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare models on the same images: differences with intervals, p values, who is better.
 
-    Two runs, or two models of one (--models), or all against one (--baseline).
+    Two runs, or two models of one (--models), or all against one (--baseline), or neighbours in an order (--order).
     """
     from benchmark import compare as comparing
     from benchmark import gate as gating
@@ -57,7 +63,7 @@ def compare(
     for folder in filter(None, (first, second)):
         if (folder / "plan.json").is_file():
             records.refresh(folder)
-    lines = comparing.compare(first, second, models, baseline, measure or EVERYTHING)
+    lines = comparing.compare(first, second, models, baseline, measure or EVERYTHING, order or ())
     failed = gating.failures(gates, lines)
     if as_json:
         print(text(lines, ".json"), end="")

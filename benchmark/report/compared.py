@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -79,24 +79,43 @@ def _row(line: Line) -> dict[str, Any]:
 
 def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     tests = ", ".join(dict.fromkeys(line.difference.test for line in lines if line.difference.test))
-    pairs = dict.fromkeys(map(_names, lines))
-    bases = {a for a, _ in pairs}
-    several = len(pairs) > 1
-    title = " against ".join(reversed(next(iter(pairs)))) if not several else (
-        f"All against {next(iter(bases))}" if len(bases) == 1 else "Models of one name in two runs"
-    )  # fmt: skip
-    sides = " ".join(f"A: {a}. B: {b}." for a, b in pairs) if not several else "A and B as named."
-    if several and len(bases) == 1:
-        sides = f"A: {next(iter(bases))}."
+    layout = _layout(list(dict.fromkeys(map(_names, lines))))
+    several = bool(layout.heading)
     notes = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
     notes += _UNBEATEN if any(any(line.unbeaten) for line in lines) else ""
     return Grid(
-        "compare", dataset, f"{title} on {dataset}", ("Model B", *_HEADINGS) if several else _HEADINGS,
-        tuple((*((_names(line)[1],) if several else ()), *_cells(line)) for line in lines),
-        _CAPTION.format(sides=sides, count=count, tests=tests or "none") + notes,
+        "compare", dataset, f"{layout.title} on {dataset}", (*filter(None, [layout.heading]), *_HEADINGS),
+        tuple((*((layout.row.format(*_names(line)),) if several else ()), *_cells(line)) for line in lines),
+        _CAPTION.format(sides=layout.sides, count=count, tests=tests or "none") + notes,
         frozenset(i + several for i in (1, 2, 3, 5, 8, 9)), spare=tuple(i + several for i in (8, 7, 9, 5)),
         best=frozenset((r, 6 + several) for r, line in enumerate(lines) if _tells(line)),
     )  # fmt: skip
+
+
+class _Layout(NamedTuple):
+    """How pairs of models are named: in the title, in the caption, in a column of their own and its rows."""
+
+    title: str
+    sides: str
+    heading: str = ""
+    row: str = "{1}"
+
+
+def _layout(pairs: list[tuple[str, str]]) -> _Layout:
+    if len(pairs) == 1:
+        ((a, b),) = pairs
+        return _Layout(f"{b} against {a}", f"A: {a}. B: {b}.")
+    if len({a for a, _ in pairs}) == 1:
+        base = pairs[0][0]
+        return _Layout(f"All against {base}", f"A: {base}.", "Model B")
+    if all(a == b for a, b in pairs):
+        return _Layout("Models of one name in two runs", "A and B as named.", "Model B")
+    return _Layout(
+        "Neighbours in a predicted order",
+        "A is predicted to be worse than B.",
+        "A < B",
+        "{0} < {1}",
+    )
 
 
 def _names(line: Line) -> tuple[str, str]:

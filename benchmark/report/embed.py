@@ -1,7 +1,8 @@
 """Puts tables of runs into Markdown files: `python -m benchmark.report.embed FILE ...`, from the repository's root.
 
 A file says which by two marks: `<!-- table: FOLDER [NAME] -->` and `<!-- end of table -->`. NAME is a table of
-`bench report --table`, or trends, published or health; the short table without one.
+`bench report --table`, or trends, published or health; the short table without one. Instead,
+`<!-- order: FOLDER MEASURE ...: MODEL < MODEL < MODEL -->` stands for `bench compare FOLDER --order MODEL ...`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import re
 import sys
 from pathlib import Path
 
+from benchmark.compare import compare
 from benchmark.errors import BenchError
+from benchmark.report.compared import text as compared
 from benchmark.report.files import grids
 from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.read import Run, read
 from benchmark.report.sets import shown
 
-_MARKED = re.compile(r"(<!-- table: ([^\s]+) ?([^\s]*) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- (table|order): ([^\n]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 _GRIDS = ("trends", "published", "health")
 
 
@@ -27,9 +30,23 @@ def with_tables(text: str, root: Path) -> str:
     """
     if not _MARKED.search(text):
         raise BenchError("no '<!-- table: FOLDER [NAME] -->' with an '<!-- end of table -->'")
-    return _MARKED.sub(
-        lambda m: f"{m[1]}\n{_tables(read(root / m[2]), m[3] or 'main').strip()}\n\n{m[4]}", text
-    )
+    return _MARKED.sub(lambda m: f"{m[1]}\n{_CONTENTS[m[2]](root, m[3]).strip()}\n\n{m[4]}", text)
+
+
+def _order(root: Path, asked: str) -> str:
+    """FOLDER MEASURE ...: MODEL < MODEL ..."""
+    where, _, chain = asked.partition(": ")
+    folder, *words = where.split()
+    return compared(compare(root / folder, words=words, order=chain.split(" < ")), ".md")
+
+
+def _table(root: Path, asked: str) -> str:
+    """FOLDER [NAME]"""
+    folder, _, name = asked.partition(" ")
+    return _tables(read(root / folder), name or "main")
+
+
+_CONTENTS = {"table": _table, "order": _order}
 
 
 def _tables(run: Run, name: str) -> str:
