@@ -6,10 +6,11 @@ measured on the same ones. p values are corrected (Holm) for all comparisons tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,14 @@ class Side:
     model: str
     trainer: str
     name: str
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Its scores of single images."""
+        found = self.run.scores
+        if found.empty:
+            return found
+        return found[(found["model"] == self.model) & (found["trainer"] == self.trainer)]
 
     @property
     def reconstruction(self) -> bool:
@@ -85,16 +94,16 @@ class Line:
         )
 
     @property
-    def winner(self) -> str:
-        """The better model's name; empty where the difference is noise, or where neither direction is better."""
+    def better(self) -> Literal["A", "B", ""]:
+        """The better side (in two runs both may bear one name); empty for noise, or if neither direction is better."""
         if not self.p < SIGNIFICANT or not self.direction:
             return ""
-        return self.b if self.gain[0] > 0 else self.a
+        return "B" if self.gain[0] > 0 else "A"
 
     @property
     def hollow(self) -> bool:
-        """Whether the winner does not beat its controls: then its lead says nothing of the model."""
-        return bool(self.winner and self.unbeaten[self.winner == self.b])
+        """Whether the better side does not beat its controls: then its lead says nothing of the model."""
+        return bool(self.better and self.unbeaten["AB".index(self.better)])
 
 
 def compare(
@@ -104,11 +113,13 @@ def compare(
     baseline: str | None = None,
     words: Sequence[str] = EVERYTHING,
     order: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Line]:
     """Every measure that `words` choose of every pair that is asked for; CompareError where models cannot be paired.
 
     Of one run the two `models`, or all against `baseline`, or each of `order` against the one before it, or the only
     two that there are; of two runs the two `models`, or those that bear the same name in both, or the only one of each.
+    `tell` hears of models that are left out, as they have no scores.
     """
     one, other = read(first), read(second or first)
     shared = [name for name in one.by_dataset() if name in other.by_dataset()]
@@ -122,6 +133,9 @@ def compare(
         pairs = _pairs(_sides(a), _sides(b), second is None, models, baseline, order)
         marks = _unbeaten(a, words)
         others = marks if second is None else _unbeaten(b, words)
+        for side in {side.name: side for pair in pairs for side in pair}.values():
+            if side.scores.empty:
+                tell(f"{side.name} on {name}: no scores of single images, left out")
         for pair in pairs:
             found += _lines(name, *pair, words, (marks, others))
     if not found:
@@ -235,13 +249,9 @@ def _lines(
 
 def _aligned(dataset: str, a: Side, b: Side) -> dict[tuple[str, ...], Scores]:
     """The scores of both on the same images, A's as ("", "a") and B's as ("", "b")."""
-    frames = []
-    for side, name in ((a, "a"), (b, "b")):
-        samples = side.run.scores
-        if samples.empty:
-            return {}
-        own = samples[(samples["model"] == side.model) & (samples["trainer"] == side.trainer)]
-        frames.append(own.assign(model="", trainer=name))
+    if a.scores.empty or b.scores.empty:
+        return {}
+    frames = [side.scores.assign(model="", trainer=name) for side, name in ((a, "a"), (b, "b"))]
     images = [frame.drop_duplicates("image").set_index("image")["label"] for frame in frames]
     if not images[0].sort_index().equals(images[1].sort_index()):
         raise CompareError(

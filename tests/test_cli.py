@@ -167,6 +167,31 @@ def test_settings_that_a_method_cannot_train_with_are_told_in_a_line(place, word
     assert not (place / "mine.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["jacobian", "--set", "weight=[0.1, 0.5]"], "asks for 2: jacobian (weight=0.1)"),
+        (["*"], "bench train trains one model"),
+        (["standard", "--set", "name=x"], "--set name=... is no setting"),
+        (["pgd_at", "--set", "threat=5"], "--set threat=... is no setting"),
+    ],
+)
+def test_what_is_not_one_training_is_refused(place, words, told):
+    made = bench(place, "train", "--trainer", *words)
+    assert made.returncode == 2
+    assert told in " ".join(made.stderr.split())
+    assert not list(place.glob("*.safetensors"))
+
+
+def test_a_models_file_is_named_after_its_training(place):
+    for extra in ([], ["--set", "weight=0.1"]):
+        made = bench(place, "train", "--trainer", "jacobian", "--epochs", 1, *extra)
+        assert made.returncode == 0, made.stderr
+    names = [path.name for path in sorted(place.glob("jacobian*.safetensors"))]
+    assert len(names) == 2
+    assert any("weight-0-1" in name for name in names)
+
+
 def test_a_user_file_is_a_trainer(place):
     (place / "mine.py").write_text(
         "from torch.nn import functional as F\nfrom trainers.base import from_loss\n\n"

@@ -112,9 +112,9 @@ def test_a_difference_of_three_tenths_of_a_point_is_noise_and_one_of_three_is_no
 ) -> None:
     near, far = compare(three, baseline="base")
     assert near.difference.value == pytest.approx(-0.003)
-    assert (near.winner, near.p > 0.5, near.difference.test) == ("", True, MCNEMAR)
+    assert (near.better, near.p > 0.5, near.difference.test) == ("", True, MCNEMAR)
     assert far.difference.value == pytest.approx(-0.03)
-    assert (far.winner, far.p < 0.01, far.difference.n) == ("base", True, N)
+    assert (far.better, far.p < 0.01, far.difference.n) == ("A", True, N)
     # 3 points are more than 90 discordant images let one find, 0.3 less than 23 do
     assert far.difference.detectable < 0.03
     assert near.difference.detectable > 0.003
@@ -136,7 +136,7 @@ def test_lower_is_better_where_the_measure_says_so(tmp_path: Path) -> None:
     (line,) = compare(
         folder(tmp_path / "run", {"a": far, "b": far - 0.1 + rng.normal(0, 0.01, 200)}, DISTANCE)
     )
-    assert line.winner == "b"
+    assert line.better == "B"
     assert line.gain[0] == pytest.approx(0.1, abs=0.01)
     assert failures([gate("reconstruction_distance:0.05")], [line]) == []
     assert comparison([line])[0].rows[0][7].startswith("200 :")
@@ -145,15 +145,28 @@ def test_lower_is_better_where_the_measure_says_so(tmp_path: Path) -> None:
 def test_two_runs_pair_what_bears_the_same_name(tmp_path: Path) -> None:
     one = folder(tmp_path / "one", {"x": wrong(0.1), "y": wrong(0.2)})
     other = folder(tmp_path / "two", {"x": wrong(0.1), "y": wrong(0.4), "z": wrong(0.3)})
-    assert [(line.a, line.b, line.winner) for line in compare(one, other)] == [
-        ("x", "x", ""),
-        ("y", "y", "y"),
-    ]
+    lines = compare(one, other)
+    assert [(line.a, line.b, line.better) for line in lines] == [("x", "x", ""), ("y", "y", "A")]
+    assert [row[7] for row in comparison(lines)[0].rows] == ["noise", "A"]
+    back = compare(other, one, models=("y", "y"))
+    assert [line.better for line in back] == ["B"]
     assert compare(one, other, models=("x", "z"))[0].difference.value == pytest.approx(-0.2)
     alone = folder(tmp_path / "three", {"w": wrong(0.3)})
     assert [
         (line.a, line.b) for line in compare(alone, folder(tmp_path / "four", {"v": wrong(0.3)}))
     ] == [("w", "v")]
+
+
+def test_a_model_without_scores_does_not_stop_the_others(three: Path) -> None:
+    for name in ("records", "samples"):
+        table = pd.read_parquet(three / f"{name}.parquet")
+        failed = table[table["trainer"] == "near"].assign(trainer="failed")
+        kept = [table, failed.assign(value=np.nan)] if name == "records" else [table]
+        pd.concat(kept).to_parquet(three / f"{name}.parquet")
+    told: list[str] = []
+    lines = compare(three, baseline="base", tell=told.append)
+    assert [line.b for line in lines] == ["near", "far"]
+    assert told == ["failed on digits: no scores of single images, left out"]
 
 
 def test_an_order_compares_neighbours(three: Path) -> None:
@@ -254,7 +267,7 @@ def test_every_format_has_the_same_numbers(three: Path, tmp_path: Path) -> None:
     table = list(csv.DictReader(io.StringIO(text(lines, ".csv"))))
     for row, other, line in zip(rows, table, lines, strict=True):
         assert row["difference"] == line.difference.value == float(other["difference"])
-        assert (row["winner"], row["p"]) == (line.winner, line.p)
+        assert (row["better"], row["p"]) == (line.better, line.p)
         shown = f"{100 * line.difference.value:.2f}"
         assert f"| {shown} |" in text(lines, ".md")
         minus = shown.replace("-", r"\ensuremath{-}")
@@ -305,7 +318,7 @@ def controlled(tmp_path: Path) -> Path:
 
 def test_what_does_not_beat_its_controls_says_so_and_its_lead_is_not_bold(controlled: Path) -> None:
     same, more = compare(controlled, baseline="less")
-    assert (same.winner, more.winner) == ("same", "more")
+    assert (same.better, more.better) == ("B", "B")
     assert (same.unbeaten, more.unbeaten) == ((("edge",), ("edge",)), (("edge",), ()))
     assert (same.hollow, more.hollow) == (True, False)
     (grid,) = comparison([same, more])

@@ -176,15 +176,18 @@ def test_status_counts_waits_and_estimates(folder):
     found = status(folder)
     # nobody holds the lock: what a killed run was at is waiting
     assert found.cells == {"done": 1, "running": 0, "failed": 1, "waiting": 4}
+    # the next command tries the failed one, too; the run below does not
     assert (found.models, found.run, found.jobs) == ((1, 4), None, ())
     assert found.reasons == {"pgd of standard, seed 1": "why"}
-    # known are two cells like the one that took 10 s; unknown two of AutoAttack, three models, three inspections
-    assert found.left == Left(20.0, 20.0, 8)
-    assert json.loads(json.dumps(found.as_json()))["left"] == {"seconds": 20.0, "unknown": 8}
+    # known are three cells like the one that took 10 s, the failed one, which the next command tries again, among them;
+    # unknown two of AutoAttack, three models, three inspections
+    assert found.left == Left(30.0, 30.0, 8)
+    assert json.loads(json.dumps(found.as_json()))["left"] == {"seconds": 30.0, "unknown": 8}
     with live.writing(folder, "bench run", 2):
         live.begin(folder, "cells/c", "PGD")
         during = status(folder)
     assert during.cells == {"done": 1, "running": 1, "failed": 1, "waiting": 3}
+    assert during.left.work < 20.5  # the failed one is not for this run
     assert during.run is not None
     assert during.workers == 2
     assert [note.title for note in during.jobs] == ["PGD"]

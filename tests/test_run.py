@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,16 @@ def test_a_second_identical_run_does_nothing(finished):
     result, jobs = done(made, folder)
     assert (jobs, result.computed) == (0, 0)
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files(folder)} == before
+
+
+def test_a_table_that_a_suite_is_given_later_is_written(finished, tmp_path):
+    made, folder, _ = finished
+    shutil.copytree(folder, tmp_path / "run")
+    own = {"paper": suite.OwnTable(columns=["clean_accuracy"])}
+    with_table = plan(made.suite.model_copy(update={"tables": own}))
+    assert done(with_table, tmp_path / "run")[1] == 0
+    (table,) = tables(read(tmp_path / "run"), "paper")
+    assert [column.metric for column in table.columns] == ["clean_accuracy"]
 
 
 def test_controls_are_measured_beside_the_maps_and_stand_below_them(toml, tmp_path):

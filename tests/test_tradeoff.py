@@ -15,8 +15,9 @@ from matplotlib.text import Text
 
 from benchmark.report.interpretability import standing
 from benchmark.report.plots.tradeoff import tradeoff
-from benchmark.report.quantities import interpretability
+from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, Run, tidy
+from benchmark.report.series import named
 from benchmark.report.style import styled
 from benchmark.report.table import table
 
@@ -128,6 +129,22 @@ def test_what_does_not_beat_its_controls_is_hollow_and_no_corner_of_the_front() 
     assert names == ["does not beat its controls ‡", "control: edge (range)"]
     low, high = axis.get_ylim()
     assert low < 0.2 < 0.8 < high
+
+
+@pytest.mark.parametrize("margin_last", [True, False])
+def test_the_strongest_of_two_settings_with_one_label_is_the_robust_accuracy(
+    margin_last: bool,
+) -> None:
+    """Whatever stands last."""
+    facts = {"threat": "Linf 0.1", "range": "0..1"}
+    settings = [
+        measure("pgd", "robustness", [0.5, 0.6, 0.5], **facts),
+        measure("pgd", "robustness", [0.2, 0.3, 0.1], params='{"loss": "margin"}', **facts),
+    ]
+    found = robust_accuracy(named(run_of(*settings[:: 1 if margin_last else -1]).records))
+    assert found is not None
+    assert sorted(found.records["value"]) == [0.1, 0.2, 0.3]
+    assert found.title == "robust accuracy (PGD loss=margin, ℓ∞ 0.1)"
 
 
 def test_a_control_of_one_score_is_a_line() -> None:

@@ -82,6 +82,22 @@ def test_two_radii_are_no_series():
     assert not trends(few[few["train_threat"].isin(["", "L2 0.2", "L2 0.4"])])
 
 
+def test_three_radii_are_one_with_standard_training_and_without():
+    whole = records()
+    three = whole[whole["train_threat"].isin(["L2 0.2", "L2 0.4", "L2 0.6"])]
+    assert [len(trend.models) for trend in trends(three)] == [3]
+
+
+def test_settings_that_share_a_label_are_told_apart():
+    found = records()
+    margin = found[found["metric"] == "roar"].assign(
+        params='{"loss": "margin", "percents": [30, 70]}', value=lambda rows: -rows["value"]
+    )
+    plain, other = trends(pd.concat([found, margin]))
+    assert (plain.label, other.label) == ("ROAR", "ROAR loss=margin, percents=30/70")
+    assert tuple(other.models["value"]) == pytest.approx([-score for score in SCORES])
+
+
 @pytest.mark.parametrize(
     ("label", "stated"), [("pgd_at ({})", "0.95"), ("pgd_at ({}, loss=margin)", "0.96")]
 )

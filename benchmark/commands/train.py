@@ -9,6 +9,7 @@ import typer
 
 from benchmark.commands._options import Data, Device, Quiet, RecipeChanges, Settings, pairs
 from benchmark.commands._shared import device_named, err, stem
+from benchmark.errors import BenchError
 
 
 def train(
@@ -27,7 +28,10 @@ def train(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Short for --recipe epochs=N.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("--out", "-o", help="A .safetensors file.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A .safetensors file, else one named after the training."),
+    ] = None,
     device: Device = "auto",
     data: Data = None,
     quiet: Quiet = False,
@@ -46,13 +50,23 @@ def train(
         from benchmark.suite import Entry, Suite
 
         changes = pairs(recipe, "--recipe") | ({"epochs": epochs} if epochs else {})
-        entry = Entry(name=trainer, recipe=changes, **pairs(settings, "--set"))
+        own = pairs(settings, "--set")
+        if taken := sorted(own.keys() & Entry.model_fields.keys()):
+            raise BenchError(
+                f"--set {taken[0]}=... is no setting of a trainer: --trainer, --threat and --recipe say it"
+            )
+        entry = Entry(name=trainer, recipe=changes, **own)
         suite = Suite(
             name="train", dataset=dataset, seeds=[seed], threat=threat, trainer=[entry],
             metric=[Entry(name="clean_accuracy")], file="bench train",
         )  # fmt: skip
-        training = make(suite).trainings[0]
-        target = file or Path(f"{stem(trainer)}-{stem(dataset)}-seed{seed}.safetensors")
+        training, *others = make(suite).trainings
+        if others:
+            raise BenchError(
+                f"bench train trains one model, this asks for {len(others) + 1}: {training.label}; "
+                f"{'; '.join(other.label for other in others)}. A suite trains them all (bench run)"
+            )
+        target = file or Path(f"{stem(training.label)}-{stem(dataset)}-seed{seed}.safetensors")
         prepare()
         with epoch_lines(err, training, quiet) as line:
             spec = train_to_file(training, target, data, device_named(device), line)

@@ -74,7 +74,7 @@ def _row(line: Line) -> dict[str, Any]:
         "p_uncorrected": found.pop("p"), "p": line.p, **found,
     }  # fmt: skip
     clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in numbers.items()}
-    return {**facts, **clean, "winner": line.winner}
+    return {**facts, **clean, "better": line.better}
 
 
 def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
@@ -142,7 +142,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     scale, spec = _format(line)
     show = lambda value: _signless(format(scale * value, spec))  # noqa: E731
     higher, lower = (d.lower, d.higher) if line.direction == "lower" else (d.higher, d.lower)
-    better = {line.a: "A", line.b: "B"}.get(line.winner, "noise" if line.direction else "")
+    better = line.better or ("noise" if line.direction else "")
     one, other = (NO_MORE * bool(controls) for controls in line.unbeaten)
     return (
         name, show(d.baseline) + one, show(d.mean) + other, show(d.value), f"{show(d.low)} to {show(d.high)}",
@@ -157,8 +157,8 @@ def _of_control(line: Line) -> bool:
 
 
 def _tells(line: Line) -> bool:
-    """Whether there is a winner, in more than what controls score as well."""
-    return bool(line.winner) and not line.hollow and not _of_control(line)
+    """Whether a side is better, in more than what controls score as well."""
+    return bool(line.better) and not line.hollow and not _of_control(line)
 
 
 def _format(line: Line) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -44,6 +45,16 @@ def one_line(text: str, limit: int = 160) -> str:
     """A reason on one line, cut at the end."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def settings_in_words(params: str) -> str:
+    """Settings that are not the defaults: '{"loss": "cw", "percents": [30, 70]}' -> "loss=cw, percents=30/70"."""
+    found: dict[str, object] = json.loads(params) if params else {}
+    values = {
+        name: "/".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in found.items()
+    }
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def clipped(text: str, limit: int) -> str:

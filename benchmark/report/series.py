@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from benchmark.report.names import row_names
+from benchmark.report.names import row_names, settings_in_words
 from benchmark.report.pooling import in_percent, pooled
 
 
@@ -19,10 +19,23 @@ def marked_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def named(records: pd.DataFrame) -> pd.DataFrame:
-    """The records with the row's name as a column."""
+    """The records with the row's name as a column, and labels that tell settings apart."""
     names = marked_names(records)
     keys = zip(records["model"], records["trainer"], strict=True)
-    return records.assign(row=[names[key] for key in keys])
+    return labelled(records).assign(row=[names[key] for key in keys])
+
+
+def labelled(records: pd.DataFrame) -> pd.DataFrame:
+    """The records; where settings of a metric share a label, it says what each of them sets."""
+    kinds = ["label", "metric", "params"]
+    several = records[kinds].drop_duplicates().value_counts(["label", "metric"])
+    shared = set(several[several > 1].index)
+    return records.assign(
+        label=[
+            f"{label} {settings_in_words(params)}".strip() if (label, metric) in shared else label
+            for label, metric, params in records[kinds].itertuples(index=False)
+        ]
+    )
 
 
 def points(records: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:

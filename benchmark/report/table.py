@@ -17,7 +17,7 @@ from benchmark.report.columns import NAMES
 from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
 from benchmark.report.images import Measure, by_measure
 from benchmark.report.images import Scores as ByModel
-from benchmark.report.names import row_names
+from benchmark.report.names import row_names, settings_in_words
 from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
@@ -169,7 +169,7 @@ def _column(key: Key, cells: pd.DataFrame, card: Mapping[Hashable, Any], ambiguo
         heading = f"{heading} (control)"
     # the label ought to tell two settings apart; where it does not, the settings themselves do
     if ambiguous:
-        heading = f"{heading} {params or measure}"
+        heading = f"{heading} {settings_in_words(params)}".strip()
     return Column(
         family, heading, threat, measure, str(card["direction"]), scale, spec, scope, metric, params
     )

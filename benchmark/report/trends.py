@@ -19,7 +19,7 @@ from benchmark.report.grid import Grid
 from benchmark.report.names import norm_sign
 from benchmark.report.pooling import MEASURE, pooled
 from benchmark.report.read import Run
-from benchmark.report.series import clean, threat
+from benchmark.report.series import clean, labelled, threat
 from benchmark.report.table import DAGGER, table
 from benchmark.statistics.relations import Correlation, pearson, spearman
 
@@ -87,7 +87,7 @@ def above_controls(run: Run) -> Verdicts:
 
 def trends(records: pd.DataFrame) -> list[Trend]:
     """Every measure over every series of one data set's records."""
-    heads = apart(records[records["headline"].astype(bool) & records["at"].isna()])
+    heads = labelled(apart(records[records["headline"].astype(bool) & records["at"].isna()]))
     pool = pooled(heads, ["model", "trainer", "train_threat", *MEASURE])
     accuracies = pooled(clean(records), ["model", "trainer"])[["model", "trainer", "value"]]
     pool = pool.merge(
@@ -110,7 +110,8 @@ def _trends(pool: pd.DataFrame) -> Iterator[Trend]:
         plain = pool[(pool["model"] == model) & (pool["series"] == "standard")]
         for key, rows in pd.concat([plain, members]).groupby(MEASURE, sort=False):
             facts = dict(zip(MEASURE, map(str, key), strict=True))
-            if facts["metric"] != "clean_accuracy" and rows["strength"].nunique() > FEWEST:
+            radii = rows.loc[rows["strength"] > 0, "strength"].nunique()
+            if facts["metric"] != "clean_accuracy" and radii >= FEWEST:
                 chosen = rows.sort_values("strength")[list(_MODELS)]
                 heading = f"{facts['label']} {facts['threat']}".strip()
                 named = {name: facts[name] for name in ("metric", "params", "threat", "measure")}

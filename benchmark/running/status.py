@@ -76,7 +76,9 @@ def status(folder: Path) -> Status:
         guesses(planned) if planned else {},
         {**made.get("seconds", {}), **live.seconds(folder)},
     )
-    waiting = _waiting(book, store, states) - at
+    # the command that continues tries failed cells again, one that runs does not
+    missed = {"waiting", "running"} | ({"failed"} if run is None else set())
+    waiting = _waiting(book, store, states, missed) - at
     return Status(
         suite=book.suite,
         cells={state: counted[state] for state in STATES},
@@ -97,12 +99,12 @@ def _state(book: Ledger, store: Store, line: Entry, at: set[str], stale: frozens
     return "waiting" if line.key in stale else book.state(store, line)
 
 
-def _waiting(book: Ledger, store: Store, states: list[str]) -> set[str]:
-    """The jobs of the cells that have no result yet; a failed one is tried again by the next command."""
+def _waiting(book: Ledger, store: Store, states: list[str], missed: set[str]) -> set[str]:
+    """The jobs that have no result yet of the cells in these states."""
     wanted: set[tuple[str, str]] = set()
     cells: set[tuple[str, str]] = set()
     for line, state in zip(book.entries, states, strict=True):
-        if state in ("waiting", "running"):
+        if state in missed:
             cells.add(("cells", line.key))
             wanted |= {("models", line.model_key)} if line.fit else set()
             wanted.add(("inspections", line.inspection_key))

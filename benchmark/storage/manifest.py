@@ -99,6 +99,12 @@ class Log:
         }  # fmt: skip
         write_json(self.folder / "manifest.json", content)
 
+    def has_tables_of(self, plan: Plan) -> bool:
+        """Whether the last invocation knew the tables that the suite asks for now; not if there was none."""
+        earlier = read(self.folder).get("invocations", [])
+        asked = _plain(plan.suite.model_dump()["tables"])
+        return bool(earlier) and earlier[-1].get("definition", {}).get("tables") == asked
+
     def _invocation(self, plan: Plan, done: int, ended: int) -> dict[str, Any]:
         return {
             "command": self.command, "started": self.started, "ended": now(),
@@ -110,6 +116,11 @@ class Log:
             },
             "definition": plan.suite.model_dump(),
         }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """As it is read again from JSON."""
+    return json.loads(json.dumps(value))
 
 
 def _device(name: str) -> str:

@@ -95,14 +95,7 @@ def _place(columns: Sequence[Column], quantity: Quantity | None) -> int | None:
     """The column of a quantity's records."""
     if quantity is None:
         return None
-    first = quantity.records.iloc[0]
-    return next(
-        (
-            i
-            for i, column in enumerate(columns)
-            if column.label.startswith(first["label"])
-            and (column.family, column.threat, column.measure)
-            == (first["family"], first["threat"], first["measure"])
-        ),
-        None,
-    )
+    facts = ("family", "metric", "params", "threat", "measure")
+    wanted = [str(quantity.records.iloc[0][name]) for name in facts]
+    found = [[getattr(column, name) for name in facts] for column in columns]
+    return found.index(wanted) if wanted in found else None

@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.beside import apart
 from benchmark.report.cells import NO_MORE
 from benchmark.report.names import file_stem, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.read import Run
+from benchmark.report.series import labelled
 from benchmark.report.style import GREY, Look, legend_below, looks, percent
 from benchmark.report.trends import Trend, Verdicts, above_controls, trends
 from benchmark.statistics.relations import Correlation, pearson, spearman
@@ -67,7 +69,7 @@ def _figure(run: Run) -> Figure | None:
 
 def _measures(records: pd.DataFrame, found: list[Trend], verdicts: Verdicts) -> list[_Measure]:
     """Clean accuracy, then the measures of the families in turn, as many as a figure takes."""
-    heads = records[records["headline"].astype(bool) & records["at"].isna()]
+    heads = labelled(apart(records[records["headline"].astype(bool) & records["at"].isna()]))
     cards = {
         (line["metric"], line["params"], f"{line['label']} {line['threat']}".strip()): line
         for line in heads.drop_duplicates(["metric", "params", "threat"]).to_dict("records")

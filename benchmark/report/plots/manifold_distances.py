@@ -13,7 +13,7 @@ from scipy.stats import gaussian_kde
 from benchmark.report.curves import REST, legend, told
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
-from benchmark.report.series import marked_names
+from benchmark.report.series import labelled, marked_names
 from benchmark.report.style import GREY, Look, looks
 
 _METRIC, _MOVED, _CLEAN = "reconstruction_distance", "distance", "clean_distance"
@@ -57,8 +57,8 @@ def _images(run: Run, measure: str) -> pd.DataFrame:
     if samples.empty:
         return pd.DataFrame(columns=[*keys, "value"])
     names = marked_names(run.records)
-    own = run.records[run.records["metric"] == _METRIC]
-    labels = _distinct(dict(zip(own["params"], own["label"], strict=True)))
+    own = labelled(run.records[run.records["metric"] == _METRIC])
+    labels = dict(zip(own["params"], own["label"], strict=True))
     keyed = list(zip(samples["model"], samples["trainer"], strict=True))
     known = samples[[key in names for key in keyed]].assign(
         row=[names[key] for key in keyed if key in names]
@@ -66,15 +66,6 @@ def _images(run: Run, measure: str) -> pd.DataFrame:
     known = known.assign(label=known["params"].astype(str).map(labels).astype(object))
     finite = known[np.isfinite(known["value"])].dropna(subset=["label"])
     return finite.groupby(keys, sort=False, observed=True)["value"].mean().reset_index()
-
-
-def _distinct(labels: dict[str, str]) -> dict[str, str]:
-    """Settings -> label; where two share one, the settings say which."""
-    taken = list(labels.values())
-    return {
-        params: label if taken.count(label) == 1 else f"{label} {params}".strip()
-        for params, label in labels.items()
-    }
 
 
 def _panel(axis: Axes, moved: pd.DataFrame, clean: pd.DataFrame, look: dict[str, Look]) -> None:
