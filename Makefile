@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 SUITE ?= quick
 
-.PHONY: bench test check format reference clean
+.PHONY: bench test lint check format reference clean
 
 bench: $(INSTALLED)
 	$(BIN)/bench run --suite $(SUITE)
@@ -13,11 +13,12 @@ bench: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
-check: $(INSTALLED)
+lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto
+
+check: lint test
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -33,7 +34,7 @@ reference: $(INSTALLED)
 	test -f results/reference/quick/plan.json || rm -rf results/reference/quick
 	$(BIN)/bench run --suite quick --out results/reference/quick
 	$(BIN)/python -m benchmark.running.costs results/reference/quick
-	$(BIN)/python -m benchmark.report.embed README.md docs/papers/*.md
+	$(BIN)/python -m benchmark.report.embed $$(grep -lE '<!-- (table|order): ' README.md docs/*.md docs/papers/*.md)
 
 clean:
 	rm -rf .venv dist

@@ -23,6 +23,12 @@ from trainers.recipe import Recipe
 
 DATA = DataSpec("digits", 300, 24)
 RECIPE = Recipe("digits_cnn", epochs=6, lr=5e-3, batch_size=64, eps_ramp=0.3, keep="last")
+SHORT = replace(RECIPE, epochs=1)
+FEW = {
+    "auto_attack": {"queries": 50}, "square": {"queries": 50}, "masking": {"queries": 50},
+    "apgd": {"steps": 10}, "fab": {"steps": 10}, "minimal_norm": {"steps": 10},
+}  # fmt: skip
+"""What would last at its defaults."""
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +68,8 @@ class TestTrainers:
         assert accuracy > 0.5, "six short epochs on ten classes must beat chance by far"
 
     def test_the_seed_matters(self, digits, name):
-        one = trained(digits, name, seed=0).model.state_dict()
-        other = trained(digits, name, seed=1).model.state_dict()
+        one = trained(digits, name, seed=0, recipe=SHORT).model.state_dict()
+        other = trained(digits, name, seed=1, recipe=SHORT).model.state_dict()
         assert any(not torch.equal(value, other[key]) for key, value in one.items())
 
     def test_stops_when_the_loss_is_not_a_number(self, digits, name):
@@ -82,16 +88,16 @@ class TestTrainers:
         arguments = (model, images(digits.train), images(digits.validation))
         if card.needs_threat:
             with pytest.raises(ValueError, match="needs a threat"):
-                card.load()(*arguments, recipe=RECIPE, threat=None, seed=0)
-            trained(digits, name, threat=L2(0.5))
+                card.load()(*arguments, recipe=SHORT, threat=None, seed=0)
+            trained(digits, name, recipe=SHORT, threat=L2(0.5))
         else:
-            card.load()(*arguments, recipe=RECIPE, threat=None, seed=0)
+            card.load()(*arguments, recipe=SHORT, threat=None, seed=0)
 
 
 @pytest.mark.parametrize("name", [n for n, c in cards("trainers").items() if c.needs_threat])
 def test_the_radius_of_every_threat_rises_as_the_recipe_says(digits, name):
     whole, rising = (
-        trained(digits, name, recipe=replace(RECIPE, epochs=1, eps_ramp=ramp)).model.state_dict()
+        trained(digits, name, recipe=replace(SHORT, eps_ramp=ramp)).model.state_dict()
         for ramp in (0.0, 1.0)
     )
     assert any(not torch.equal(value, rising[key]) for key, value in whole.items())
@@ -140,7 +146,7 @@ class TestMetrics:
         case = case_for(name, digits, model, Linf(0.1))
         pixels, before = case.x.clone(), torch.get_rng_state()
         card = cards("metrics")[name]
-        scores = card.load()(case)
+        scores = card.load()(case, **FEW.get(name, {}))
         assert torch.equal(torch.get_rng_state(), before), "the global generator moved"
         assert torch.equal(case.x, pixels), "the images were changed in place"
         assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
@@ -156,8 +162,9 @@ class TestMetrics:
         if name in ("roar", "kar", "reconstruction_distance", "on_off_manifold", "auto_attack"):
             pytest.skip("refers to the whole set of images, or is a library's")
         metric = cards("metrics")[name].load()
-        whole = metric(case_for(name, digits, classifier, Linf(0.1)))
-        part = metric(case_for(name, digits, classifier, Linf(0.1), n=7))
+        few = FEW.get(name, {})
+        whole = metric(case_for(name, digits, classifier, Linf(0.1)), **few)
+        part = metric(case_for(name, digits, classifier, Linf(0.1), n=7), **few)
         for key, values in part.items():
             torch.testing.assert_close(
                 values, whole[key][..., :7], rtol=1e-4, atol=1e-5, equal_nan=True

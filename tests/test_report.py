@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from benchmark.errors import BenchError
 from benchmark.report.best import with_best
 from benchmark.report.cells import Cell, Column, cell
-from benchmark.report.chosen import EVERYTHING
+from benchmark.report.chosen import EVERYTHING, main_words
 from benchmark.report.embed import with_tables
 from benchmark.report.formats.latex import latex, latex_document
 from benchmark.report.formats.markdown import escape, markdown
@@ -41,7 +41,7 @@ from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
 from benchmark.report.saliency import heading
 from benchmark.report.series import named, threat
 from benchmark.report.style import styled
-from benchmark.report.table import Table, main_table
+from benchmark.report.table import Table
 from benchmark.report.table import table as table_of
 from benchmark.report.write import plots, terminal, write
 from benchmark.storage.records import Record
@@ -337,6 +337,11 @@ def seeds_of(*values: float, **more: object) -> pd.DataFrame:
     """One measure of one model, a seed a value."""
     rows = [record("standard", s, "gini", "sharpness", "Gini", v) for s, v in enumerate(values)]
     return tidy(pd.DataFrame([{**asdict(row), **more} for row in rows]))
+
+
+def main_table(records: pd.DataFrame) -> Table:
+    """The short table of one data set's records."""
+    return table_of(Run(records), "main", main_words(records))
 
 
 def test_the_spread_of_two_seeds_is_told_beside_the_interval() -> None:

@@ -24,7 +24,7 @@ from benchmark.errors import BenchError
 from benchmark.report.best import INTERVAL
 from benchmark.report.chosen import EVERYTHING, main_words
 from benchmark.report.columns import NAMES, ColumnError, check
-from benchmark.report.formats.grids import grid_csv, grid_latex, grid_markdown
+from benchmark.report.formats.grids import grid_latex, grid_markdown
 from benchmark.report.formats.latex import document, latex, latex_document
 from benchmark.report.formats.markdown import markdown
 from benchmark.report.formats.terminal import terminal
@@ -639,7 +639,6 @@ def test_a_grid_says_the_same_in_every_format() -> None:
         "| z<br>z | **WARN** |",
     ]
     assert r"x\ensuremath{|}y & 1 \\" in grid_latex(grid)
-    assert grid_csv(grid) == ',n\nx|y,1\n"z\nz",WARN\n'
 
 
 def test_one_table_is_printed_and_nothing_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmark.report.beside import Key, control, control_columns
 from benchmark.report.best import Scores, with_best
 from benchmark.report.caption import caption
 from benchmark.report.cells import ABSENT, NO_MORE, Cell, Column, cell, number_format
-from benchmark.report.chosen import chosen, grouped, main_words
+from benchmark.report.chosen import chosen, grouped
 from benchmark.report.columns import NAMES
 from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
 from benchmark.report.images import Measure, by_measure
@@ -76,20 +76,6 @@ class Table:
             for row in self.rows
             for column, cell in zip(self.columns, row.cells, strict=True)
         }  # fmt: skip
-
-
-def main_tables(run: Run) -> list[Table]:
-    """The short table of every data set of a run that has records."""
-    return [
-        table(part, "main", main_words(part.records))
-        for part in run.by_dataset().values()
-        if len(part.records)
-    ]
-
-
-def main_table(records: pd.DataFrame) -> Table:
-    """The short table of one data set's records alone."""
-    return table(Run(records), "main", main_words(records))
 
 
 def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:

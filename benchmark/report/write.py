@@ -28,9 +28,9 @@ from benchmark.report.names import file_stem
 from benchmark.report.origin import data_used, origin
 from benchmark.report.page.build import Drawing, page
 from benchmark.report.read import Run, read
-from benchmark.report.sets import all_tables
+from benchmark.report.sets import all_tables, tables
 from benchmark.report.style import styled
-from benchmark.report.table import Table, main_tables, table
+from benchmark.report.table import Table, table
 from benchmark.store import write_atomically
 
 FOLDER = "report"
@@ -47,16 +47,16 @@ _METADATA: dict[str, dict[str, str | None]] = {
 def write(folder: Path) -> list[Path]:
     """Reads a run folder, writes its report, and returns the files written."""
     run = read(folder)
-    tables = list(all_tables(run))
+    every = list(all_tables(run))
     drawn = draw(run)
-    contents = table_files(run, tables)
+    contents = table_files(run, every)
     contents |= {f"{d.stem}.{kind}": content for d in drawn for kind, content in d.files.items()}
     pictures = [f"{d.stem}.png" for d in drawn]
-    contents["report.md"] = _markdown(run, tables, pictures).encode()
-    every = [
+    contents["report.md"] = _markdown(run, every, pictures).encode()
+    whole = [
         table(part, "all", EVERYTHING) for part in run.by_dataset().values() if len(part.records)
     ]
-    contents[PAGE] = page(run, every, [d.on_page for d in drawn], bibtex(run)).encode()
+    contents[PAGE] = page(run, whole, [d.on_page for d in drawn], bibtex(run)).encode()
     written = [_put(folder / FOLDER / name, content) for name, content in contents.items()]
     _remove_stale(folder / FOLDER, contents)
     return written
@@ -65,10 +65,10 @@ def write(folder: Path) -> list[Path]:
 def terminal(folder: Path, width: int = 100) -> list[RenderableType]:
     """The tables of a run folder for rich's console."""
     run = read(folder)
-    tables = main_tables(run)
-    if not tables:
+    short = tables(run, "main")
+    if not short:
         return [Text("No records in this run yet.")]
-    shown = [part for table in tables for part in terminal_table(table, width)]
+    shown = [part for each in short for part in terminal_table(each, width)]
     return shown + [part for grid in grids(run) for part in grid_terminal(grid, width)]
 
 

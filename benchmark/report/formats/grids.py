@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from typing import Literal
 
@@ -94,13 +92,6 @@ def grid_latex(grid: Grid) -> str:
     fallback = FALLBACK + "\n" if r"\benchglyph" in body else ""
     needed = "booktabs,array" if r"\arraybackslash" in body else "booktabs"
     return rf"% needs \usepackage{{{needed}}}" + "\n" + fallback + body
-
-
-def grid_csv(grid: Grid) -> str:
-    """The texts as they are shown."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([grid.headings, *grid.rows])
-    return out.getvalue()
 
 
 def _pipes(cells: list[str]) -> str:
