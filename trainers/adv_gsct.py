@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -73,34 +74,19 @@ def adv_gsct(
     Pitfalls: never publish PGD-only figures of saliency-trained models; run AutoAttack.
     Paper: Adv-GSCT, IEEE Transactions on Dependable and Secure Computing 2024
     """
-    if not (clean_weight or offending_weight or consensus_weight or anchor):
-        raise ValueError("all four weights are 0: there is nothing to train on")
-    if offend == "step":
-        _check_unmasked(kappa, soft, fill)
-
-    def maps(images: Tensor, create_graph: bool) -> Tensor:
-        return attacks.input_gradient(
-            lambda x: _SALIENCIES[saliency](model(x), y), images, create_graph=create_graph
-        )
-
+    _check((clean_weight, offending_weight, consensus_weight, anchor), offend, kappa, soft, fill)
     # what no term uses is not computed: a term that is off costs nothing
     compared = consensus_weight > 0
     attacked = offending_weight > 0 or compared
     masked = attacked and "mask" in offend
-    own, offending, disagreement = x, x, x.new_zeros(())
+    maps = partial(_maps, model, y, _SALIENCIES[saliency])
     with attacks.frozen(model):
-        if masked or compared or anchor:
-            own = maps(x, compared or anchor > 0)
-        if masked:
-            removed = _removed(pixel_map(own.detach()), kappa, soft, step)
-            offending = filled(x, removed, fill, mean=x.mean((0, 2, 3)), draws=step.draws)
+        own = maps(x, compared or anchor > 0) if masked or compared or anchor else x
+        removed = _removed(pixel_map(own.detach()), kappa, soft, step) if masked else None
+        offending = x if removed is None else _filled(x, removed, fill, step)
         if attacked and "step" in offend:
             offending = _one_step(model, offending, y, step, alpha)
-        if compared:
-            target = maps(offending, symmetric)
-            disagreement = _DISAGREEMENTS[similarity](
-                _COMPARED[compare](own), _COMPARED[compare](target)
-            )
+        target = maps(offending, symmetric) if compared else own
     loss = x.new_zeros(())
     if offending_weight:
         loss = loss + offending_weight * F.cross_entropy(model(offending), y)
@@ -108,12 +94,35 @@ def adv_gsct(
         loss = loss + clean_weight * F.cross_entropy(model(x), y)
     if anchor:
         loss = loss + anchor * own.square().flatten(1).sum(1).mean()
-    risen = min(1.0, step.progress / ramp) if ramp else 1.0
-    return loss + risen * consensus_weight * disagreement
+    if compared:
+        risen = min(1.0, step.progress / ramp) if ramp else 1.0
+        pair = (_COMPARED[compare](each) for each in (own, target))
+        loss = loss + risen * consensus_weight * _DISAGREEMENTS[similarity](*pair)
+    return loss
 
 
-def _check_unmasked(kappa: float, soft: float | None, fill: Fill) -> None:
-    if (kappa, soft, fill) != (0.3, None, "zero"):
+def _maps(
+    model: nn.Module,
+    y: Tensor,
+    scalar: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    create_graph: bool,
+) -> Tensor:
+    return attacks.input_gradient(
+        lambda images: scalar(model(images), y), x, create_graph=create_graph
+    )
+
+
+def _filled(x: Tensor, removed: Tensor, fill: Fill, step: Step) -> Tensor:
+    return filled(x, removed, fill, mean=x.mean((0, 2, 3)), draws=step.draws)
+
+
+def _check(
+    weights: tuple[float, ...], offend: str, kappa: float, soft: float | None, fill: Fill
+) -> None:
+    if not any(weights):
+        raise ValueError("all four weights are 0: there is nothing to train on")
+    if offend == "step" and (kappa, soft, fill) != (0.3, None, "zero"):
         raise ValueError(
             f"with offend = 'step' nothing is masked, so kappa = {kappa}, soft = {soft} and fill = {fill!r} change "
             "nothing: take offend = 'mask+step'"

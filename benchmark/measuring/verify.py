@@ -84,8 +84,7 @@ def verify(folder: Path, entries: list[Entry], root: Path | None, device: str) -
     place = Place(folder, root, device)
     load = lru_cache(maxsize=1)(lambda key, wanted: model(place, wanted, key))
     for entry in entries:
-        of = entry.model if entry.trainer == "pretrained" else f"{entry.trainer}, seed {entry.seed}"
-        title = f"{entry.label} {entry.threat} of {of}"
+        title = f"{entry.label} {entry.threat} of {entry.who}"
         try:
             yield _checked(place, entry, title, load)
         except IntegrityError as error:

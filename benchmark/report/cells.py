@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.report.names import arrow
+
 NO_MORE = "‡"
 """The sign of a score that is not significantly better than a control's."""
 
@@ -35,7 +37,7 @@ class Column:
     @property
     def arrow(self) -> str:
         """The sign of the better direction."""
-        return {"higher": "↑", "lower": "↓"}.get(self.direction, "")
+        return arrow(self.direction)
 
     @property
     def unit(self) -> str:

@@ -18,7 +18,7 @@ from benchmark.report.beside import control
 from benchmark.report.cells import NO_MORE, number_format
 from benchmark.report.formats.grids import grid_latex, grid_markdown
 from benchmark.report.grid import Grid
-from benchmark.report.names import norm_sign
+from benchmark.report.names import arrow, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.table import DAGGER
 
@@ -33,7 +33,6 @@ _UNBEATEN = (
     " ‡: not significantly better than a control of its measure, as in the tables of its run: it says no more than "
     "chance, edges or smoothness do, and neither does its lead, which is not bold."
 )
-_ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def comparison(lines: Sequence[Line]) -> list[Grid]:
@@ -133,7 +132,7 @@ def _cells(line: Line) -> tuple[str, ...]:
                 line.label,
                 "(control)" * _of_control(line),
                 norm_sign(line.threat),
-                _ARROWS.get(line.direction),
+                arrow(line.direction),
             ],
         )
     )

@@ -73,6 +73,11 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
     return {name: clipped(name, limit) for name in distinct}
 
 
+def arrow(direction: str) -> str:
+    """The sign of the better direction, none where neither is."""
+    return {"higher": "↑", "lower": "↓"}.get(direction, "")
+
+
 def norm_sign(text: str) -> str:
     """Norms as signs: "pgd_at (Linf 0.1)" -> "pgd_at (ℓ∞ 0.1)"."""
     return re.sub(r"\bL(inf|[012])(?= [\d.])", lambda m: "ℓ" + _NORMS[m[1]], text)

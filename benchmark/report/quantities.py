@@ -10,13 +10,12 @@ import pandas as pd
 
 from benchmark.report.cells import Column
 from benchmark.report.interpretability import FAMILIES, Standing, standing
-from benchmark.report.names import norm_sign
+from benchmark.report.names import arrow, norm_sign
 from benchmark.report.pooling import limits
 from benchmark.report.read import Run
 from benchmark.report.series import attacked, clean, named
 from benchmark.report.table import table
 
-_BETTER = {"higher": "↑", "lower": "↓"}
 _TOLD = 3
 """Measures that were passed over up to which a plot names them."""
 
@@ -97,7 +96,7 @@ def _quantity(records: pd.DataFrame, column: Column, found: Standing) -> Quantit
         title += f" {column.measure}"
     return Quantity(
         own,
-        f"{title} ({_BETTER[column.direction]} better)",
+        f"{title} ({arrow(column.direction)} better)",
         -1.0 if column.direction == "lower" else 1.0,
         limits(column.scope),
         unbeaten=found.unbeaten,

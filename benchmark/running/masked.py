@@ -29,7 +29,6 @@ def masked(store: Store, entries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
         shares = {
             name: Share(float(held.mean()), len(held)) for name, held in seen.items() if len(held)
         }
-        model = entry.model if entry.trainer == "pretrained" else entry.trainer
-        name = f"{entry.dataset}, {model}, seed {entry.seed}, {entry.threat}"
+        name = f"{entry.dataset}, {entry.who}, {entry.threat}"
         for reason in verdict(shares).reasons if shares else ():
             yield reason.level, f"{name}: {reason.code}: {reason.evidence}; {reason.remedy}"

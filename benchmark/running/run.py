@@ -218,12 +218,11 @@ def _summary(
         if key in seen or not store.has("inspections", key):
             continue
         seen.add(key)
-        model = entry.model if entry.trainer == "pretrained" else entry.trainer
         try:
             verdict = store.info("inspections", key)["preflight"]
         except IntegrityError:
             continue  # told among the damaged
-        name = f"{entry.dataset}, {model}, seed {entry.seed}"
+        name = f"{entry.dataset}, {entry.who}"
         unfit += [
             (level, f"{name}: {check}: {code}: {remedy}")
             for check, (level, code, remedy) in verdict.items()

@@ -113,8 +113,7 @@ def _waiting(book: Ledger, store: Store, states: list[str], missed: set[str]) ->
 
 def _title(line: Entry) -> str:
     what = f"{line.label} {line.threat}".strip()
-    model = f"{line.trainer}, seed {line.seed}" if line.fit else line.model
-    return f"{what} of {model}"
+    return f"{what} of {line.who}"
 
 
 def _commands(invocations: list[dict[str, Any]], missing: Iterable[Entry]) -> tuple[str, ...]:

@@ -49,6 +49,11 @@ class Entry:
     key: str
 
     @property
+    def who(self) -> str:
+        """The model in words."""
+        return f"{self.trainer}, seed {self.seed}" if self.fit else self.model
+
+    @property
     def training(self) -> tuple[object, ...]:
         """What the model is, whatever its key."""
         return (self.dataset, self.model, self.trainer, self.seed)

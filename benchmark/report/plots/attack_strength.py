@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from benchmark.report.beside import apart
 from benchmark.report.cells import NO_MORE
-from benchmark.report.names import file_stem, norm_sign
+from benchmark.report.names import arrow, file_stem, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.read import Run
 from benchmark.report.series import labelled
@@ -81,10 +81,10 @@ def _measures(records: pd.DataFrame, found: list[Trend], verdicts: Verdicts) -> 
         family = by_family.get(str(card["family"]))
         if family is None:
             continue
-        arrow = {"higher": " ↑", "lower": " ↓"}.get(str(card["direction"]), "")
         shares = in_percent(str(card["family"]), str(card["range"]))
         title = (
-            norm_sign(trend.label) + arrow + f" {NO_MORE}" * _untold(found, trend.label, verdicts)
+            f"{norm_sign(trend.label)} {arrow(str(card['direction']))}".rstrip()
+            + f" {NO_MORE}" * _untold(found, trend.label, verdicts)
         )
         panel = family.setdefault(trend.label, _Measure(title, shares, {}))
         panel.series[_series(trend)] = trend.models

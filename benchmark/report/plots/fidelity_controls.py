@@ -15,7 +15,7 @@ from benchmark.controls import CONTROLS
 from benchmark.report.beside import Key, control, control_columns
 from benchmark.report.control_lines import LINES, MARKERS, NAMES
 from benchmark.report.curves import MANY
-from benchmark.report.names import file_stem
+from benchmark.report.names import arrow, file_stem
 from benchmark.report.pooling import MEASURE, held
 from benchmark.report.read import Run
 from benchmark.report.series import named, points
@@ -84,7 +84,7 @@ def _of(records: pd.DataFrame, key: Key) -> pd.DataFrame:
 
 def _arrow(heads: pd.DataFrame, key: Key) -> str:
     same = (heads[MEASURE].astype(str) == list(key)).all(axis=1)
-    return {"higher": "↑", "lower": "↓"}.get(str(heads.loc[same, "direction"].iloc[0]), "")
+    return arrow(str(heads.loc[same, "direction"].iloc[0]))
 
 
 def _panel(
