@@ -305,7 +305,7 @@ def test_scores_stand_beside_their_controls() -> None:
 
 
 def test_names_beside_a_plot_are_not_cut() -> None:
-    (figure,) = fidelity_controls(crowd(3, "fgsm.pth@small_cnn (pretrained)")).values()
+    (figure,) = fidelity_controls(crowd(3, "fgsm.pth@small_cnn")).values()
     picture = imread(io.BytesIO(images(figure)["png"]))
     assert (picture[:, 0, :3] == 1).all()
     assert (picture[:, 0, :3] == picture[:, -1, :3]).all()

@@ -449,9 +449,24 @@ def test_models_with_one_file_name_stay_apart() -> None:
     ]
     names = row_names(pd.DataFrame([asdict(row) for row in rows]))
     assert list(names.values()) == [
-        "file:a/best.pt@small_cnn (pretrained)",
-        "file:b/best.pt@small_cnn (pretrained)",
+        "file:a/best.pt@small_cnn",
+        "file:b/best.pt@small_cnn",
     ]
+
+
+def test_models_of_others_are_called_as_shortly_as_keeps_them_apart() -> None:
+    specs = {
+        "file:a/fgsm.pth@small_cnn?mean=0.5": "fgsm.pth",
+        "file:a/best.pt@mlp": "best.pt@mlp",
+        "file:b/best.pt@small_cnn": "best.pt@small_cnn",
+        "robustbench:cifar10/Linf/Wong2020Fast?dir=x": "Wong2020Fast",
+        "file:c/own.safetensors": "own.safetensors",
+    }
+    rows = [
+        record("pretrained", 0, "gini", "sharpness", "Gini", 0.5, model=model) for model in specs
+    ]
+    names = row_names(pd.DataFrame([asdict(row) for row in rows]))
+    assert [name for _, name in names.items()] == list(specs.values())
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex is installed")
@@ -631,6 +646,9 @@ def test_names_over_pictures_end_their_lines_between_words() -> None:
         "sagr\n(weight=0.1,\nactivation=\ngelu)†"
     )
     assert heading("pgd_at (Linf 0.1, steps=10)") == "pgd_at\n(Linf 0.1,\nsteps=10)"
+    assert heading("input_gradient") == "input_gradient"
+    assert heading("mnist_cnn_a_adv.model") == "mnist_cnn_a_\nadv.model"
+    assert heading("a" * 20) == "a" * 14 + "\n" + "a" * 6
 
 
 def test_no_tick_of_an_accuracy_is_beyond_100_percent(folder: Path) -> None:

@@ -65,7 +65,7 @@ def test_models_of_others_and_ours_stand_on_the_same_images(tmp_path):
     assert len(set(images)) == 1
     assert len(images.iloc[0]) == 20
     names = list(row_names(records).values())
-    assert names[:2] == ["own.py:build (pretrained)", "w.pt@mlp (pretrained)"]
+    assert names[:2] == ["own.py:build", "w.pt"]
     table = (tmp_path / "run/records.csv").read_text()
     assert "PGD-40" in table
 

@@ -45,6 +45,7 @@ def caption(
     seeds = [c.seeds for c in known]
     parts = [
         f"Architecture: {own[0]}." if len(own) == 1 else "",
+        _others(records),
         used,
         f"Mean over {_span(seeds, 'seed')} and {_span([c.n for c in known if c.n], 'image')}.",
         _interval(seeds),
@@ -63,6 +64,14 @@ def caption(
         _controls(controls, cells),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _others(records: pd.DataFrame) -> str:
+    """How many rows are models of others, where there are trainings as well."""
+    models = records.drop_duplicates(["model", "trainer"])["trainer"] == PRETRAINED
+    if models.all() or not models.any():
+        return ""
+    return f"Models of others, under the names of their files: {models.sum()}; theirs may differ."
 
 
 def _bold(cells: Sequence[Cell]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
@@ -20,17 +21,16 @@ PRETRAINED = "pretrained"
 def row_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
     """(model, trainer) -> the row's name, unique, in the order of the records.
 
-    The trainer alone where all trainings share an architecture; a third-party model goes by its own name.
+    The trainer alone where all trainings share an architecture; a third-party model goes by its own name, which the
+    ending of a file or the spelling of a zoo tells from a training's.
     """
     keys = list(dict.fromkeys(zip(records["model"], records["trainer"], strict=True)))
     several = len({model for model, trainer in keys if trainer != PRETRAINED}) > 1
     short = _short_models([model for model, _ in keys])
     names = {}
     for model, trainer in keys:
-        if trainer == PRETRAINED:
-            name = f"{short[model]} ({trainer})"
-        else:
-            name = f"{trainer}, {short[model]}" if several else trainer
+        own = f"{trainer}, {short[model]}" if several else trainer
+        name = short[model] if trainer == PRETRAINED else own
         names[model, trainer] = name or short[model] or "(no name)"
     return {key: _unique(name, key, names) for key, name in names.items()}
 
@@ -93,19 +93,21 @@ _NORMS = {"inf": "∞", "0": "₀", "1": "₁", "2": "₂"}
 
 
 def _short_models(models: list[str]) -> dict[str, str]:
-    """Third parties' models without kind, folder and settings, unless that would give two of them one name."""
-    short = {m: _file_name(m) if m.startswith("file:") else _last_name(m) for m in models}
-    taken = list(short.values())
-    return {m: name if taken.count(name) == 1 or m == name else m for m, name in short.items()}
+    """Third parties' models without kind, folder, architecture and settings: as much of it as keeps them apart."""
+    forms = {
+        m: (*(_file_names(m) if m.startswith("file:") else [_last_name(m)]), m) for m in models
+    }
+    taken = Counter(form for own in forms.values() for form in set(own))
+    return {m: next((form for form in own if taken[form] == 1), m) for m, own in forms.items()}
 
 
-def _file_name(model: str) -> str:
-    """`file:a/b.pt@mlp?mean=0.5` -> `b.pt@mlp`; the architecture follows the last @ before the query."""
+def _file_names(model: str) -> tuple[str, str]:
+    """`file:a/b.pt@mlp?mean=0.5` -> `b.pt`, `b.pt@mlp`; the architecture follows the last @ before the query."""
     path, _, rest = model.removeprefix("file:").rpartition("@")
     if not path:
         path, rest = rest, ""
     name = re.split(r"[/\\]", path)[-1]
-    return f"{name}@{rest.partition('?')[0]}" if rest else name
+    return name, f"{name}@{rest.partition('?')[0]}" if rest else name
 
 
 def _last_name(model: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Any
 
@@ -21,7 +22,10 @@ VERDICTS = "below: the true class of an input, the predicted one of a map (×: w
 CELL = 0.82
 """Inches of a picture."""
 
-_MAY_END = "\u200b"
+_ACROSS = 14
+"""Letters of a line over a picture."""
+_PIECES = r"[^=_.@/-]*[=_.@/-]?\s*"
+"""A line may end behind such a sign, as in input_ | gradient."""
 _LETTERS = 16
 """Of a class below a picture."""
 
@@ -68,10 +72,23 @@ def colour_bar(figure: Figure, axes: NDArray[Any], text: str) -> None:
 
 
 def heading(name: str) -> str:
-    """A name over a picture: settings in parentheses on their own line, which may end behind a name or its =."""
-    parts = name.replace(" (", "\n(").replace("=", f"={_MAY_END} ").split("\n")
-    lines = [line for part in parts for line in textwrap.wrap(part, 14)]
-    return "\n".join(lines).replace(f"{_MAY_END} ", "").replace(_MAY_END, "")
+    """A name over a picture: settings in parentheses on their own line; a long word may end behind one of its signs."""
+    lines = [line for part in name.replace(" (", "\n(").split("\n") for line in _lines(part)]
+    return "\n".join(lines)
+
+
+def _lines(text: str) -> list[str]:
+    pieces = [
+        piece
+        for word in re.findall(r"\S+ ?", text)
+        for piece in (re.findall(_PIECES, word)[:-1] if len(word) > _ACROSS else [word])
+    ]
+    lines = [""]
+    for piece in pieces:
+        if lines[-1] and len(f"{lines[-1]}{piece}".rstrip()) > _ACROSS:
+            lines.append("")
+        lines[-1] += piece
+    return [part for line in lines for part in textwrap.wrap(line, _ACROSS)]
 
 
 def picture(axis: Axes, image: NDArray[Any]) -> None:

@@ -18,10 +18,10 @@ WIDTH = 490
 _GAP = 4.5
 """Points between columns at least."""
 
-_POINTS = {**dict.fromkeys(".,:;'|ijl()[] ", 2.6), "-": 6.6, "±": 10.0}
-_USUAL = 4.25
+_POINTS = {**dict.fromkeys(".,:;'|ijl()[] ", 2.6), **dict.fromkeys("-%#<>=+@", 6.6), "±": 10.0}
+_USUAL, _FOREIGN = 4.25, 8.5
 _SCRIPT, _BOLD = 0.93, 1.15
-"""Points of a character at footnote size (if nothing else is said, a digit's); what script size and bold make of it."""
+"""Points of a character at footnote size (else a digit's, or one beyond ASCII); what script and bold make of it."""
 
 _NAME = 26
 """Characters of a line of a row's name; longer names take several lines."""
@@ -78,7 +78,7 @@ def _column_points(table: Table, i: int) -> float:
 
 def points(text: str) -> float:
     """The width of a text at footnote size."""
-    return sum(_POINTS.get(c, _USUAL) for c in text)
+    return sum(_POINTS.get(c, _USUAL if c.isascii() else _FOREIGN) for c in text)
 
 
 def _lines(table: Table, r: int) -> list[str]:
