@@ -234,7 +234,7 @@ def test_the_examples_of_the_documentation_run(
 
 
 def test_the_documented_columns_are_those_that_there_are() -> None:
-    from benchmark.storage.records import COLUMNS as RECORDS
+    from benchmark.storage.rows import COLUMNS as RECORDS
     from benchmark.storage.verdicts import COLUMNS as VERDICTS
 
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")

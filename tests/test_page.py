@@ -24,7 +24,7 @@ from benchmark.report.page.provenance import cited
 from benchmark.report.page.verdict_matrix import verdict_matrix
 from benchmark.report.read import Run, read, tidy
 from benchmark.report.table import Table, table
-from benchmark.storage.records import Record
+from benchmark.storage.rows import Record
 
 NASTY = (
     "file:models/<script>alert('x')</script>&amp;\"quoted\"_%_é中^α/theirs & _ours_%.pt@small_cnn"

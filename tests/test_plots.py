@@ -32,7 +32,7 @@ from benchmark.report.read import Run, read, tidy
 from benchmark.report.style import GREY, looks, styled
 from benchmark.report.write import draw, images
 from benchmark.statistics.relations import pearson
-from benchmark.storage.records import Record
+from benchmark.storage.rows import Record
 
 RADII = (0.1, 0.2, 0.4)
 TRAININGS = {"standard": 0.0, **{f"pgd_at (L2 {eps})": eps for eps in RADII}}

@@ -8,7 +8,7 @@ import pandas as pd
 from benchmark.report.formats.grids import grid_latex, grid_markdown, grid_terminal
 from benchmark.report.published import grids, lines
 from benchmark.report.read import Run, tidy
-from benchmark.storage.records import COLUMNS
+from benchmark.storage.rows import COLUMNS
 
 MODEL = "robustbench:cifar10/Linf/Wong2020Fast?dir=weights"
 

@@ -44,7 +44,7 @@ from benchmark.report.style import styled
 from benchmark.report.table import Table
 from benchmark.report.table import table as table_of
 from benchmark.report.write import plots, terminal, write
-from benchmark.storage.records import Record
+from benchmark.storage.rows import Record
 
 TRAINERS = [
     "standard",

@@ -8,7 +8,7 @@ from scipy import stats
 
 from benchmark.report.read import Run
 from benchmark.report.trends import grids, trends
-from benchmark.storage.records import Record
+from benchmark.storage.rows import Record
 
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8)
 SCORES = (0.01, 0.03, 0.02, 0.05, 0.07)
