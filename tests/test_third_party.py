@@ -25,7 +25,7 @@ from benchmark.datasets.load import load as load_data
 from benchmark.errors import IntegrityError
 from benchmark.measuring import training
 from benchmark.measuring.place import Place
-from benchmark.models import _files, _installed, published, spec
+from benchmark.models import _files, _installed, checkpoint, published, spec
 from benchmark.models.base import ModelError, seeded
 from benchmark.models.checkpoint import Loaded, load
 from benchmark.models.spec import SpecError, ZooSpec
@@ -855,6 +855,12 @@ def test_the_card_of_a_file_has_its_digest_and_loads_nothing(tmp_path: Path) -> 
     origin = "licence=CC BY 4.0&source=https://example.org/?a=1"
     text, facts = describe(f"file:{path}@mlp?{origin}")
     assert (facts["licence"], facts["source"]) == ("CC BY 4.0", "https://example.org/?a=1")
+    plain, told = (
+        keys.key(checkpoint.facts(spec.parse(f"file:{path}@mlp{more}")))
+        for more in ("", f"?{origin}")
+    )
+    assert plain == told, "whose it is makes no other model of it"
+    assert plain != keys.key(checkpoint.facts(spec.parse(f"file:{path}@mlp?mean=0.5&std=0.5")))
     with pytest.raises(SpecError, match="does not exist"):
         describe(f"file:{tmp_path}/none.pt@mlp")
     code = tmp_path / "make.py"

@@ -149,8 +149,8 @@ def model(place: Place, training: Training, key: str) -> nn.Module:
         found = third_party(training.model, data)
         if model_key(place, training, {training.model: found.sha256}) != key:
             raise IntegrityError(
-                f"{training.model}: the model is another one than when the run began: its file has changed, or the "
-                "function that makes it draws random numbers that are not torch's"
+                f"{training.model}: the model is another one than when the run began: its file or the code of its "
+                "network has changed, or the function that makes it draws random numbers that are not torch's"
             )
         loaded: nn.Module = found.model
     else:

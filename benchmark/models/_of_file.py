@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ def load(spec: FileSpec, shape: Shape) -> tuple[nn.Module, str]:
 
 def facts(spec: FileSpec) -> Any:
     """What is done with the weights, and by which code."""
-    anywhere = replace(spec, text="", path=Path(), sha256="")
-    return [anywhere, keys.network_code(spec.architecture)]
+    anywhere = asdict(replace(spec, text="", path=Path(), sha256=""))
+    # whose they are changes nothing
+    own = {name: value for name, value in anywhere.items() if name not in ("licence", "source")}
+    return [own, keys.network_code(spec.architecture)]
 
 
 def per_channel(numbers: tuple[float, ...], channels: int, what: str) -> tuple[float, ...]:
