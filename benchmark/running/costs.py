@@ -92,20 +92,23 @@ def _cell(cell: Cell, measured: dict[str, Any]) -> float | None:
         return None
     data = cell.training.data
     if count := refits(cell):
+        if not known["refits"]:
+            return None  # where it was measured it did not apply
         share = min(1.0, (data.train_limit or measured["train"]) / measured["train"])
         epochs = cell.training.reference.epochs / measured["epochs"]
         return float(known["seconds"]) * share * epochs * count / known["refits"]
     return float(known["seconds"]) * min(1.0, (data.limit or measured["test"]) / measured["test"])
 
 
-def measured(folder: Path) -> dict[str, Any]:
+def of_run(folder: Path) -> dict[str, Any]:
     """Seconds per epoch of each trainer and per cell of each metric in a finished run (median, mean)."""
     book, made = ledger.read(folder), manifest.read(folder)
     assert book is not None
     seconds, store = made["seconds"], Store(folder)
     epochs: dict[str, list[float]] = defaultdict(list)
     planned: list[int] = []
-    cells, counts = defaultdict(list), {}
+    cells: dict[str, list[float]] = defaultdict(list)
+    retrained: dict[str, list[int]] = defaultdict(list)
     for entry in book.entries:
         if store.has("models", entry.model_key) and f"models/{entry.model_key}" in seconds:
             info = store.info("models", entry.model_key)
@@ -113,7 +116,7 @@ def measured(folder: Path) -> dict[str, Any]:
             planned.append(info["recipe"]["epochs"])
         if f"cells/{entry.key}" in seconds:
             cells[entry.metric].append(seconds[f"cells/{entry.key}"])
-            counts[entry.metric] = _refits_done(store, entry.key)
+            retrained[entry.metric].append(_refits_done(store, entry.key))
     (name, data), *_ = made["data"].items()
     machine = made["invocations"][-1]["machine"]
     return {
@@ -124,7 +127,7 @@ def measured(folder: Path) -> dict[str, Any]:
             "trainers": {name: round(median(values), 4) for name, values in epochs.items()},
             "metrics": {
                 # cells are added up, and an attack takes longest on the few models that hold
-                name: {"seconds": round(fmean(values), 3), "refits": counts[name]}
+                name: {"seconds": round(fmean(values), 3), "refits": round(fmean(retrained[name]))}
                 for name, values in cells.items()
             },
         }
@@ -138,7 +141,7 @@ def _refits_done(store: Store, key: str) -> int:
 
 
 if __name__ == "__main__":
-    known = json.loads(FILE.read_text(encoding="utf-8"))
+    everything = json.loads(FILE.read_text(encoding="utf-8"))
     for run in map(Path, sys.argv[1:]):
-        known |= measured(run)
-    write_json(FILE, known)
+        everything |= of_run(run)
+    write_json(FILE, everything)
