@@ -468,12 +468,15 @@ def passes(model: nn.Module, trainer: Callable, **settings: object) -> list[Tens
 
 
 @pytest.mark.parametrize("fill", ["noise", "mean", "zero"])
-@pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
-def test_saliency_guided_literally(model: nn.Module, fill: str, share: float) -> None:
+@pytest.mark.parametrize(
+    ("share", "signed"), [(0.3, False), (0.5, False), (1.0, False), (0.5, True)]
+)
+def test_saliency_guided_literally(model: nn.Module, fill: str, share: float, signed: bool) -> None:
     uniform = DRAWS.fork("fill").uniform(*SHAPE).double()
     terms = []
     for n, (image, label) in enumerate(zip(X, Y.tolist(), strict=True)):
-        g = gradient(lambda i, k=label: model(i[None])[0, k], image).detach().abs().sum(0).flatten()
+        g = gradient(lambda i, k=label: model(i[None])[0, k], image).detach()
+        g = (g if signed else g.abs()).sum(0).flatten()
         fainter = sorted(range(9), key=lambda p: g[p].item())[: round(share * 9)]
         replaced = image.clone()
         for pixel in fainter:
@@ -486,7 +489,9 @@ def test_saliency_guided_literally(model: nn.Module, fill: str, share: float) ->
                 }[fill]
         terms.append(kl(model, image, replaced))
     expected = mean_ce(model, X) + 0.8 * torch.stack(terms).mean()
-    got = loss_of(saliency_guided)(model, X, Y, at(), weight=0.8, share=share, fill=fill)
+    got = loss_of(saliency_guided)(
+        model, X, Y, at(), weight=0.8, share=share, fill=fill, signed=signed
+    )
     assert_same(model, got, expected)
 
 

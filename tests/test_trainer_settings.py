@@ -30,7 +30,7 @@ DEFAULTS = {
         "kappa": 0.3, "soft": None, "fill": "zero", "alpha": 1.25, "saliency": "margin", "compare": "signed",
         "similarity": "cosine", "symmetric": False, "ramp": 0.1,
     },
-    "saliency_guided": {"weight": 1.0, "share": 0.5, "fill": "noise"},
+    "saliency_guided": {"weight": 1.0, "share": 0.5, "fill": "noise", "signed": False},
     "jarn": {
         "weight": 1.0, "adaptor_weight": 1.0, "start": 0.875, "critic_every": 20, "channels": 32, "noise": 8 / 255,
     },
