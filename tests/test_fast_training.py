@@ -378,12 +378,14 @@ def objective(net: nn.Module, threat: ThreatModel | None, **settings: object) ->
     return made
 
 
-def steps_of(net: nn.Module, made: Objective, batches: tuple[slice, ...]) -> list[Tensor]:
+def steps_of(
+    net: nn.Module, made: Objective, batches: tuple[slice, ...], threat: ThreatModel | None
+) -> list[Tensor]:
     """The loop's part: descend, each batch `replays` times; returns the losses."""
     losses = []
     for batch in batches:
         for _ in range(made.replays):
-            loss = made.loss(X[batch], Y[batch], Step(DRAWS[batch], 0.5, None))
+            loss = made.loss(X[batch], Y[batch], Step(DRAWS[batch], 0.5, threat))
             net.zero_grad()
             loss.backward()
             losses.append(loss.detach())
@@ -424,7 +426,7 @@ def test_free_at_literally(model: nn.Sequential, threat: ThreatModel, replays: i
     expected = free_at_literal(twin, threat, replays)
     made = objective(model, threat, replays=replays)
     assert made.replays == replays
-    got = steps_of(model, made, BATCHES)
+    got = steps_of(model, made, BATCHES, threat)
     torch.testing.assert_close(torch.stack(got), torch.stack(expected), rtol=1e-7, atol=1e-10)
     assert_equal_weights(model, twin)
 
@@ -436,7 +438,7 @@ def test_free_at_shows_allowed_images_and_keeps_the_perturbation_for_the_next_ba
     seen: list[Tensor] = []
     model.register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0].detach().clone()))
     made = objective(model, threat, replays=2)
-    steps_of(model, made, (slice(0, 4), slice(2, 6)))
+    steps_of(model, made, (slice(0, 4), slice(2, 6)), threat)
     assert torch.equal(seen[0], X[:4]), "the first is none"
     for images, batch in zip(seen, (slice(0, 4),) * 2 + (slice(2, 6),) * 2, strict=True):
         size = threat.size(images - X[batch])
@@ -491,7 +493,7 @@ def test_a_resumed_free_training_ends_with_the_same_weights() -> None:
 
 def test_free_at_needs_a_threat(model: nn.Sequential) -> None:
     with pytest.raises(ValueError, match="needs a threat, as in threat = 'Linf 8/255'"):
-        objective(model, None)
+        steps_of(model, objective(model, None), BATCHES, None)
 
 
 # ---- pgd_at ----
