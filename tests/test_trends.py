@@ -117,6 +117,7 @@ def test_other_runs_have_no_published_figures(suite, dataset):
 
 def test_a_run_without_a_series_has_no_such_table():
     assert not grids(Run(records().iloc[:2], {"suite": "quick"}))
+    assert not trends(records().assign(headline=False))
 
 
 def test_how_many_models_of_a_series_beat_their_controls_stands_beside():

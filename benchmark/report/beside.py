@@ -40,7 +40,8 @@ def apart(records: pd.DataFrame) -> pd.DataFrame:
     """The records without the columns that are controls of others."""
     keys = [tuple(map(str, key)) for key in records[MEASURE].to_numpy(object)]
     beside = hosted(dict.fromkeys(keys))
-    return records[[key not in beside for key in keys]]
+    # typed, for of an empty list pandas would take columns
+    return records[pd.Series([key not in beside for key in keys], records.index, dtype=bool)]
 
 
 def _measured(key: Key, known: Sequence[Key]) -> dict[str, Key]:
