@@ -126,6 +126,12 @@ def test_a_spec_says_where_what_and_how(tmp_path):
     assert (found.options, found.activation) == ((("pad", 0),), "gelu")
 
 
+def test_the_origin_of_a_file_is_read_without_it() -> None:
+    told = spec.origin("file:gone.pt@mlp?mean=0.5&licence=MIT&std=1&source=https://e.org/?a=b")
+    assert told == {"licence": "MIT", "source": "https://e.org/?a=b"}
+    assert spec.origin("file:gone.pt@mlp") == {}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

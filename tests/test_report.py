@@ -678,6 +678,12 @@ def test_runs_without_data_have_no_plots(records: pd.DataFrame) -> None:
     assert "No measure" in latex(table) + markdown(table)
 
 
+def test_the_caption_counts_models_of_others(records: pd.DataFrame) -> None:
+    assert "Models of others: 1, each of" in main_table(tidy(records)).caption
+    own = tidy(records[records["trainer"] != "pretrained"])
+    assert "Models of others" not in main_table(own).caption
+
+
 def test_an_empty_run_is_reported_as_such(records: pd.DataFrame, tmp_path: Path) -> None:
     records.iloc[:0].to_parquet(tmp_path / "records.parquet")
     assert {path.name for path in write(tmp_path)} == {"report.md", "index.html"}

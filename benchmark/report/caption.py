@@ -71,7 +71,7 @@ def _others(records: pd.DataFrame) -> str:
     models = records.drop_duplicates(["model", "trainer"])["trainer"] == PRETRAINED
     if models.all() or not models.any():
         return ""
-    return f"Models of others, under the names of their files: {models.sum()}; theirs may differ."
+    return f"Models of others: {models.sum()}, each of its own architecture and data."
 
 
 def _bold(cells: Sequence[Cell]) -> str:
