@@ -74,6 +74,5 @@ class Results:
 def load(folder: str | Path) -> Results:
     """The results in a run's folder, written again if it holds newer cells; ReportError if it holds none."""
     place = Path(folder)
-    if (place / "plan.json").is_file():
-        records.refresh(place)
+    records.refresh(place)
     return Results(place, read(place))

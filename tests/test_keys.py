@@ -158,13 +158,17 @@ def test_more_test_images_keep_the_models(place):
     assert prints(few, None).test != prints(more, None).test
 
 
+def _gini_of_a_model(name: str) -> ledger.Entry:
+    """A cell whose result has this key."""
+    return ledger.Entry(
+        "digits", "mlp", "standard", "", False, 0, "", "gini", "sharpness", "Gini", "",
+        {"gini": "higher"}, {"gini": "0..1"}, "f", "t", "e", "q", "m", "i", name,
+    )  # fmt: skip
+
+
 def test_records_are_written_when_they_are_not_what_the_cells_say(tmp_path):
     """Also after a kill between the last cell and the records."""
-    store = Store(tmp_path)
-    line = ledger.Entry(
-        "digits", "mlp", "standard", "", False, 0, "", "gini", "sharpness", "Gini", "",
-        {"gini": "higher"}, {"gini": "0..1"}, "f", "t", "e", "q", "m", "i", "k",
-    )  # fmt: skip
+    store, line = Store(tmp_path), _gini_of_a_model("k")
     store.save("images", "f", {"ids": torch.arange(3), "labels": torch.zeros(3)}, {})
     ledger.write(tmp_path, ledger.amended(None, "s", (line,), tmp_path))
     assert records.refresh(tmp_path)
@@ -179,6 +183,39 @@ def test_records_are_written_when_they_are_not_what_the_cells_say(tmp_path):
     assert records.refresh(tmp_path)
     assert "preflight" in (tmp_path / "records.csv").read_text()
     assert json.loads((tmp_path / "gallery/index.json").read_text())[0]["trainer"] == "standard"
+
+
+@pytest.mark.parametrize("without", ["plan.json", "store/cells"])
+def test_records_of_a_folder_without_its_plan_or_its_cells_are_kept(tmp_path, without):
+    """A copy of the tables alone, or a shared store that is not mounted: a report of it forgets nothing."""
+    store, line = Store(tmp_path), _gini_of_a_model("k")
+    store.save("images", "f", {"ids": torch.arange(3), "labels": torch.zeros(3)}, {})
+    store.save("cells", "k", {"gini": torch.tensor([0.1, 0.2, 0.3])}, {"reason": ""})
+    store.save("inspections", "i", {}, {"preflight": {"finite": ["PASS", "", ""]}})
+    ledger.write(tmp_path, ledger.amended(None, "s", (line,), tmp_path))
+    assert records.refresh(tmp_path)
+    before = (tmp_path / "records.csv").read_bytes()
+
+    (tmp_path / "store" / "records.digest").unlink()
+    there = tmp_path / without
+    there.rename(tmp_path / "elsewhere")
+    assert not records.refresh(tmp_path)
+    assert (tmp_path / "records.csv").read_bytes() == before
+
+    (tmp_path / "elsewhere").rename(there)
+    assert records.refresh(tmp_path)
+    assert (tmp_path / "records.csv").read_bytes() == before
+
+
+def test_records_follow_a_plan_whose_cells_are_all_new(tmp_path):
+    """Results of other code are in the store, so that nothing is lost when they leave the records."""
+    store = Store(tmp_path)
+    store.save("images", "f", {"ids": torch.arange(3), "labels": torch.zeros(3)}, {})
+    store.save("cells", "k", {"gini": torch.tensor([0.1, 0.2, 0.3])}, {"reason": ""})
+    for name, rows in (("k", 2), ("other", 1)):
+        ledger.write(tmp_path, ledger.Ledger("s", (_gini_of_a_model(name),), {}))
+        assert records.refresh(tmp_path)
+        assert len((tmp_path / "records.csv").read_text().splitlines()) == rows
 
 
 @pytest.mark.parametrize("room", ["statistics", "storage"])

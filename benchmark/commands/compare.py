@@ -61,8 +61,7 @@ def compare(
         )
     gates = [gating.gate(each) for each in gate or ()]
     for folder in filter(None, (first, second)):
-        if (folder / "plan.json").is_file():
-            records.refresh(folder)
+        records.refresh(folder)
     lines = comparing.compare(first, second, models, baseline, measure or EVERYTHING, order or ())
     failed = gating.failures(gates, lines)
     if as_json:

@@ -40,8 +40,7 @@ def export(
     from benchmark.storage import records
     from benchmark.store import write_atomically
 
-    if (folder / "plan.json").is_file():
-        records.refresh(folder)
+    records.refresh(folder)
     run = read(folder)
     if what is Export.bibtex:
         from benchmark.report.citations import bibtex

@@ -28,8 +28,7 @@ def report(
     from benchmark.report.write import PAGE, terminal, write
     from benchmark.storage import records
 
-    if (folder / "plan.json").is_file():
-        records.refresh(folder)
+    records.refresh(folder)
     if table or as_format is not Formats.terminal:
         _print(folder, table or "main", as_format)
         return

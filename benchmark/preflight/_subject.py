@@ -61,7 +61,11 @@ REMEDIES: dict[str, tuple[Level, str]] = {
         "would see two models",
     ),
     "batch-norm-unset": ("WARN", "BatchNorm's running statistics were never gathered: was it saved with its buffers?"),
-    "expects-0-255": ("FAIL", "the model wants pixels from 0 to 255: divide its own scale by 255"),
+    "expects-0-255": (
+        "FAIL",
+        "the model is better with pixels from 0 to 255 than in [0, 1]: divide its own scale by 255; if it was trained "
+        "in [0, 1], it collapsed there",
+    ),
     "scaled-by-255": ("FAIL", "the model multiplies by 255 what its network wants in [0, 1]: leave that out"),
     "expects-minus-1-to-1": ("FAIL", "the network wants pixels from -1 to 1: give mean=0.5 and std=0.5"),
     "not-normalised": ("FAIL", "the network wants normalised images: give its mean and std"),

@@ -16,6 +16,7 @@ from benchmark.storage import ledger, samples, verdicts
 from benchmark.storage.ledger import Ledger
 from benchmark.storage.rows import (
     COLUMNS,
+    NO_CELL,
     Record,
     missing,
     of_cell,
@@ -25,7 +26,7 @@ from benchmark.storage.rows import (
 )
 from benchmark.storage.trainings import epochs, trainings
 from benchmark.storage.verdicts import CLEAN, Attack
-from benchmark.store import Store, StoreError, write_atomically, write_json
+from benchmark.store import Store, write_atomically, write_json
 
 _FILES = (
     *("records.csv", "records.parquet", "samples.parquet", "verdicts.parquet"),
@@ -37,12 +38,13 @@ _MARK = "store/records.digest"
 def refresh(folder: Path) -> bool:
     """Write the records, the samples and the gallery's index unless they are what the folder's cells say already.
 
-    Returns whether they were written. StoreError if the folder holds no run.
+    Returns whether they were written. A folder that came without its plan or without its store is read as it is: what
+    its records hold is not forgotten because the cells are elsewhere.
     """
-    if _fresh(folder):
+    if _settled(folder):
         return False
     with _alone(folder):  # a run and a report of it, say: what the later one finds is what stays
-        if _fresh(folder):
+        if _settled(folder):
             return False
         _write(folder)
         return True
@@ -60,16 +62,23 @@ def _alone(folder: Path) -> FileLock:
     return FileLock(folder / "store" / "records.lock")
 
 
-def _read(folder: Path) -> Ledger:
-    book = ledger.read(folder)
-    if book is None:
-        raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
-    return book
+def _settled(folder: Path) -> bool:
+    book, store = ledger.read(folder), Store(folder)
+    if book is None or _bereft(folder, book, store):
+        return True
+    mark = folder / _MARK
+    written = mark.read_text(encoding="utf-8") if mark.is_file() else ""
+    return written == _mark(_state(book, store), folder)
 
 
-def _fresh(folder: Path) -> bool:
-    mark, state = folder / _MARK, _state(_read(folder), Store(folder))
-    return mark.is_file() and mark.read_text(encoding="utf-8") == _mark(state, folder)
+def _bereft(folder: Path, book: Ledger, store: Store) -> bool:
+    """Whether the records hold results and the store none of them: a copy, or a shared store that is not mounted."""
+    path = folder / _FILES[0]
+    if not path.is_file() or any(store.has("cells", line.key) for line in book.entries):
+        return False
+    rows = pd.read_csv(path, usecols=["metric", "key", "value"]).dropna(subset="value")
+    keys = rows["key"][~rows["metric"].isin(NO_CELL)].unique()
+    return len(keys) > 0 and not any(store.has("cells", key) for key in keys)
 
 
 def _state(book: Ledger, store: Store) -> str:
@@ -87,7 +96,8 @@ def _mark(state: str, folder: Path) -> str:
 
 
 def _write(folder: Path) -> None:
-    book, store = _read(folder), Store(folder)
+    book, store = ledger.read(folder), Store(folder)
+    assert book is not None, "a folder without a plan is settled"
     # before the results are read: what comes meanwhile makes the records stale
     state = _state(book, store)
     paths = [folder / name for name in _FILES]

@@ -64,6 +64,8 @@ class Record:
 COLUMNS = [field.name for field in fields(Record)]
 LEVELS = {"PASS": 1.0, "WARN": 0.5, "FAIL": 0.0}
 """The value of a preflight check's row."""
+NO_CELL = ("preflight", "cost")
+"""Rows of an inspection or of a training, under the metric's name."""
 
 
 def of_cell(entry: Entry, scores: Mapping[str, Floats], reason: str) -> list[Record]:
