@@ -16,9 +16,6 @@ MOMENTUM = 0.75
 RISES = 0.75
 """Share of the steps between two checkpoints that must raise the loss, or else the step size is halved."""
 
-TargetedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(logits, labels, target classes) -> what the attacker raises, shape (n,)."""
-
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """Targeted difference of logits ratio, shape (n,); it needs 4 logits: with fewer classes z_target - z_y."""
