@@ -33,6 +33,13 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return logits.masked_fill(true, -torch.inf).amax(1) - logits[true]
 
 
+def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
+    """log (1 - p_y) / p_y, shape (n,): its gradient has the direction of the cross-entropy's, and does not vanish in
+    float32 where the model is sure."""
+    true = F.one_hot(y, logits.shape[1]).bool()
+    return logits.masked_fill(true, -torch.inf).logsumexp(1) - logits[true]
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio (Croce & Hein 2020), shape (n,): the margin over the gap of the largest to the third.
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from metrics import edges
 from metrics._rules import Convolutions, Guided, Rescale
-from metrics.attacks import frozen, margin
+from metrics.attacks import frozen, log_odds_against, margin
 from metrics.case import NotApplicable, in_batches, predict
 from metrics.importance import softened
 from metrics.randomness import Draws
@@ -57,17 +57,12 @@ class Explained(nn.Module):
         return _SCALARS[self.of](logits, target)
 
 
-def _log_odds(logits: Tensor, target: Tensor) -> Tensor:
-    own = F.one_hot(target, logits.shape[1]).bool()
-    return logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
-
-
 def _of_target(values: Tensor, target: Tensor) -> Tensor:
     return values.gather(1, target[:, None]).squeeze(1)
 
 
 _SCALARS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "log_odds": _log_odds,
+    "log_odds": lambda logits, target: -log_odds_against(logits, target),
     "logit": _of_target,
     "log_probability": lambda logits, target: -F.cross_entropy(logits, target, reduction="none"),
     "margin": lambda logits, target: -margin(logits, target),

@@ -620,6 +620,20 @@ def test_pag_of_a_linear_model_of_two_classes() -> None:
     torch.testing.assert_close(got - F.cross_entropy(net(X), y), 2 * total / N)
 
 
+def test_pag_sees_the_direction_of_a_sure_models_tiny_gradients() -> None:
+    """However sure a linear model is, its gradients point the same way; in float32 p_y - 1 is 0."""
+    net = filled(nn.Sequential(nn.Flatten(), nn.Linear(D, 2)))
+    y, train = torch.ones(N, dtype=torch.int64), TRAIN._replace(y=TRAIN.y % 2)
+    unsure = pag_loss(net, y=y, train=train, weight=1.0) - F.cross_entropy(net(X), y)
+    with torch.no_grad():
+        net[1].bias[1] += 35
+    net.float()
+    single = train._replace(x=train.x.float())
+    sure = pag_loss(net, X.float(), y, train=single, weight=1.0)
+    assert F.cross_entropy(net(X.float()), y) < 1e-9
+    torch.testing.assert_close(sure.double(), unsure, rtol=1e-4, atol=0)
+
+
 def test_pag_targets_the_classes_that_there_are(model: nn.Module) -> None:
     few = TRAIN.y >= 2
     train = Images(TRAIN.x[few], TRAIN.y[few], TRAIN.ids[few])

@@ -564,6 +564,15 @@ def test_jarns_critic_is_the_authors(size: int, convolutions: list[int]) -> None
     assert [type(layer) for layer in layers] == [*block * len(found), nn.Flatten, nn.Linear]
 
 
+def test_jarns_critic_is_shown_no_colour_but_the_gradients(model: nn.Module) -> None:
+    """A bias of the untrained adaptor would be a constant colour, far larger than the gradient beside it."""
+    _, game = jarn_objective(model)
+    seen: list[Tensor] = []
+    game.critic.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    game(X, torch.zeros_like(X))
+    assert not seen[0][len(X) :].any()
+
+
 @pytest.mark.parametrize("weight", [1.0, 0.3])
 def test_jarn_literally(model: nn.Sequential, weight: float) -> None:
     objective, game = jarn_objective(model, weight=weight, adaptor_weight=0.5, noise=0.1, start=0.6)

@@ -18,7 +18,8 @@ def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
 def most_divergent(
     model: nn.Module, x: Tensor, step: Step, *, steps: int, step_size: float | None
 ) -> Tensor:
-    """Images of the ball whose prediction diverges most from that at x, by PGD from 0.001 N(0, I), shape of x.
+    """Images of the ball whose prediction diverges most from that at x, by PGD from 0.001 N(0, I) cut to [0, 1],
+    shape of x.
 
     The model is in eval mode. A `step_size` of none means 2.5 eps / steps.
     """

@@ -70,7 +70,8 @@ def adv_gsct(
             each map scaled to a standard deviation of 1.
         symmetric: Let S* have a gradient as well.
         ramp: Share of the training over which the consensus weight rises linearly.
-    Cost: 4 forward, 4 backward and 1 double-backward passes per step; fewer where a weight is 0
+    Cost: 4 forward, 4 backward and 1 double-backward passes per step with the default weights and offend = "mask+step";
+        clean_weight adds 1 forward and 1 backward pass, symmetric 1 double-backward pass
     Pitfalls: never publish PGD-only figures of saliency-trained models; run AutoAttack.
     Paper: Adv-GSCT, IEEE Transactions on Dependable and Secure Computing 2024
     """
@@ -143,7 +144,7 @@ def _one_step(model: nn.Module, x: Tensor, y: Tensor, step: Step, alpha: float) 
     gradient = attacks.input_gradient(
         lambda images: attacks.cross_entropy(model(images), y), x + start
     )
-    return x + threat.project(x, start + threat.step(gradient, alpha * threat.eps))
+    return x + threat.ascend(x, start, gradient, alpha * threat.eps)
 
 
 def _ssim(own: Tensor, target: Tensor) -> Tensor:

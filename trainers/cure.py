@@ -40,7 +40,7 @@ def cure(
         the paper), l = CE(f(x), y), z = h sign(g) / ||sign(g)||_2, g = grad l(x), z without gradient
     Args:
         weight: Weight of the penalty, in pixel space. 0.8 is the code's 4, which counts pixels divided by their
-            standard deviation of 0.2.
+            standard deviation of 0.2 (for penalty = "squared" that would be 0.16).
         h: Euclidean length of the step in pixel units. 0.6 is the code's 3 in units of that deviation, 2.8/255 a pixel
             on CIFAR-10; on images of other sizes keep h / sqrt(number of pixel values).
         penalty: The length of the change, or its square.

@@ -41,7 +41,7 @@ def grad_align(
 
     def gradient(images: Tensor, create_graph: bool = False) -> Tensor:
         return attacks.input_gradient(
-            lambda x: _log_odds(model(x), y), images, create_graph=create_graph
+            lambda x: attacks.log_odds_against(model(x), y), images, create_graph=create_graph
         )
 
     with attacks.frozen(model):
@@ -49,12 +49,6 @@ def grad_align(
         near = gradient(x + threat.noise(x, step.draws), create_graph=weight > 0)
     adversarial = x + threat.ascend(x, torch.zeros_like(x), own, threat.eps)
     return F.cross_entropy(model(adversarial), y) + weight * _disagreement(own, near)
-
-
-def _log_odds(logits: Tensor, y: Tensor) -> Tensor:
-    """Of the false classes against the true one, shape (n,)."""
-    true = F.one_hot(y, logits.shape[1]).bool()
-    return logits.masked_fill(true, -torch.inf).logsumexp(1) - logits[true]
 
 
 def _disagreement(one: Tensor, other: Tensor) -> Tensor:

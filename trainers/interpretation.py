@@ -33,8 +33,9 @@ def interpretation(
     """Cross-entropy, and input gradients that agree with the saliency of an adversarially trained teacher.
 
     The teacher is a copy of the untrained model, trained by `pgd_at` with the same recipe, threat and seed. Its
-    SmoothGrad maps of the training images are made once (20 noisy copies; the authors take 50) and augmented with
-    their images. The input gradients see the model in eval mode, the authors' in train mode.
+    SmoothGrad maps of the training images are made once (of 20 noisy copies; the authors take 50, cut them to [0, 1]
+    and add the image itself) and augmented with their images. The input gradients see the model in eval mode, the
+    authors' in train mode.
 
     Threat: needed
     Formula: L = CE(f(x), y) + cosine_weight mean_b [1 - cos(G(x), T(x))] + norm_weight |G|, G = grad_x z_y, |G| its

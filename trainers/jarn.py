@@ -36,14 +36,15 @@ def jarn(
     optimiser and learning rate, as the authors' have the classifier's, and take their step before the model's instead
     of with it. Input gradients see the model in eval mode, theirs in train mode.
 
-    Formula: L = CE(f(x'), y) - weight CE_D, x' = cut(x + noise U(-1, 1)), CE_D = cross-entropy of D between x' (1) and
-        tanh(conv(G)) (0), G = grad_x softmax_y(f(x')) less its mean, of length 1; the adaptor descends -adaptor_weight
-        CE_D, D descends CE_D
+    Formula: L = CE(f(x'), y) - weight CE_D, x' = cut(x + noise U(-1, 1)), CE_D = cross-entropy of D between S(x') (1)
+        and S(tanh(conv(S(grad_x softmax_y(f(x')))))) (0), S(v) = v less its mean, of length 1; the adaptor descends
+        -adaptor_weight CE_D, D descends CE_D
     Args:
         weight: Weight of the critic's loss, the paper's beta.
         adaptor_weight: Weight of the critic's loss for the adaptor, the paper's gamma.
         start: Share of the training on CE alone, the authors' 140,000 of 160,000 steps.
-        critic_every: Steps of the model for each of the critic.
+        critic_every: Steps of the model for each of the critic. Where it is 1 the critic soon wins, and what it says of
+            the gradients no longer changes with them.
         channels: Channels of the critic's first convolution; they double with each.
         noise: Half-width of the uniform noise on the images, in pixel units.
     Cost: 1 forward and 1 backward pass per step; from `start` on 2 forward, 2 backward and 1 double-backward passes and
@@ -99,6 +100,8 @@ class _Game(nn.Module):
         super().__init__()
         colours, height, width = images.shape[1:]
         self.adaptor = nn.Conv2d(colours, colours, 1)
+        # as the authors': after both images are centred a bias is a constant colour, which would drown the gradient
+        nn.init.zeros_(self.adaptor.get_parameter("bias"))
         count = min(5, min(height, width).bit_length() - 1)
         sizes = [colours, *(channels * 2**i for i in range(count))]
         self.critic = nn.Sequential()

@@ -28,7 +28,8 @@ def mart(
 
     "Boosted": the most likely wrong class is pushed down as well. The attack raises the cross-entropy from
     0.001 N(0, I) and sees the model in eval mode; the gradient flows through both predictions and through the weight
-    1 - p_y(x), as in the authors' code, whose small constants are kept.
+    1 - p_y(x), as in the authors' code, whose small constants are kept but for the one inside the divergence (it counts
+    where a probability is below 1e-12).
 
     Threat: needed
     Formula: L = CE(f(x'), y) - log(1.0001 - max_{k != y} p_k(x') + 1e-12) + beta KL(p(x) || p(x')) (1.0000001 -

@@ -30,6 +30,8 @@ def pag(
     is r_t - x with a representative r_t: the mean of the class's training images (the paper's CM), one of them for all
     (OI), or the nearest of them but for the image itself (NN). The paper's principled target, the score of a diffusion
     model (SBG), needs such a model and is not offered. Gradients are taken in eval mode, the authors' in train mode.
+    Only their direction is used, so they are taken of the log-odds of t, which have that of log p_t and do not vanish
+    in float32 where the model is sure.
 
     Formula: L = CE(f(x), y) + weight sum_t [1 - cos(grad_x log p_t(x), r_t - x)], the sum over all classes estimated
         from `targets` different ones, drawn anew for each image
@@ -50,7 +52,8 @@ def pag(
         chosen = step.draws.fork("targets").uniform(len(classes)).argsort(1)[:, :targets]
 
         def likelihoods(images: Tensor) -> Tensor:
-            return model(images).log_softmax(1).gather(1, classes[chosen]).T
+            logits = model(images)
+            return torch.stack([-attacks.log_odds_against(logits, t) for t in classes[chosen].T])
 
         with attacks.frozen(model):
             gradients = attacks.input_gradients(likelihoods, x, create_graph=True)
