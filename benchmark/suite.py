@@ -118,6 +118,8 @@ class Suite(BaseModel):
     """Tables of one's own beside the usual ones: name -> columns. They change what is reported, not what is run."""
 
     file: str = Field(default="", exclude=True)
+    whole: Suite | None = Field(default=None, exclude=True)
+    """What the file asks for, where a command asks for less, for more, or for other seeds; none: just this."""
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -185,7 +187,7 @@ def _say(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         inner: dict[str, type[BaseModel]] = {"gallery": Gallery, "tables": OwnTable}
         fields = inner.get(str(problem["loc"][0]) if "." in place else "", Suite).model_fields
-        valid = [name for name in fields if name != "file"]
+        valid = [name for name in fields if name not in ("file", "whole")]
         return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), valid)}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
@@ -223,8 +225,9 @@ def changed(
     content["metric"] = _chosen(suite.metric, metrics, "metrics")
     content["model"] = [*suite.model, *models]
     content["file"] = suite.file
-    given = {"dataset": dataset, "seeds": list(seeds), "limit": limit, "split": split}
-    return _validated({**content, **{k: v for k, v in given.items() if v not in (None, [])}})
+    content |= {k: v for k, v in {"dataset": dataset, "limit": limit, "split": split}.items() if v}
+    whole = suite.model_copy(update={"dataset": content["dataset"]})
+    return _validated({**content, "seeds": list(seeds) or suite.seeds, "whole": whole})
 
 
 def _chosen(entries: Sequence[Entry], names: Sequence[str], kind: Kind) -> list[dict[str, Any]]:

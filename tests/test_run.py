@@ -499,6 +499,26 @@ def test_another_recipe_does_not_join_the_seeds_of_the_first(toml, tmp_path):
     assert rows["seed"].tolist() == [1]
 
 
+def test_a_row_that_left_the_suites_file_leaves_the_tables_and_comes_back(tmp_path):
+    """One that a command's options added stays; a command that asks for less takes nothing away."""
+    path, out = tmp_path / "mine.toml", tmp_path / "out"
+    text = TINY[: TINY.index('[[metric]]\nname = "pgd"')]
+
+    def rows(text, **options):
+        path.write_text(text)
+        result, jobs = done(plan(suite.changed(suite.read(str(path)), **options)), out)
+        found = pd.read_csv(out / "records.csv").query("metric == 'clean_accuracy'")
+        return {*zip(found["trainer"], found["seed"], strict=True)}, result.dropped, jobs
+
+    both = {("standard", 0), ("pgd_at (Linf 0.1, steps=1)", 0)}
+    added = ("standard", 4)
+    assert rows(text)[0] == both
+    assert rows(text, trainers=["standard"], seeds=[4])[:2] == ({*both, added}, 0)
+    fewer = text.replace('[[trainer]]\nname = "pgd_at"\nsteps = 1\n', "")
+    assert rows(fewer)[:2] == ({("standard", 0), added}, 1)
+    assert rows(text) == ({*both, added}, 0, 0)
+
+
 @pytest.mark.parametrize(
     "name", ["records.csv", "records.parquet", "gallery/index.json", "manifest.json"]
 )

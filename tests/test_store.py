@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,14 @@ def test_a_plan_that_is_none_is_explained(tmp_path):
     (tmp_path / "plan.json").write_text('{"suite": 1}')
     with pytest.raises(StoreError, match=r"plan\.json is not a run's plan"):
         ledger.read(tmp_path)
+
+
+def test_what_the_suites_file_no_longer_asks_for_leaves(tmp_path):
+    """What a command's options asked for stays, and so do cells of other data sets."""
+    theirs = replace(line(0, "a"), dataset="mnist", of_suite=True)
+    lines = (replace(line(0, "b"), of_suite=True), replace(line(1, "c"), of_suite=True))
+    old = ledger.amended(None, "smoke", (theirs, *lines, line(9, "d")), tmp_path)
+    asked = frozenset([lines[1].identity])
+    for new in ((), lines[1:]):
+        left = ledger.amended(old, "smoke", new, tmp_path, asked)
+        assert [entry.key for entry in left.entries] == ["a", "c", "d"]

@@ -100,8 +100,8 @@ def _carried_out(
         journal.warn(f"masking {level}", line, {"WARN": "yellow", "FAIL": "red"}[level])
     if result.dropped:
         journal.say(
-            f"{result.dropped} cells of earlier commands (other images, recipe or code) left the tables; "
-            "their results stay in the store."
+            f"{result.dropped} cells of earlier commands (of other images, recipe or code, or no longer in the suite) "
+            "left the tables; their results stay in the store."
         )
     journal.close(_summary(result, place.folder))
     return int(result.status(strict))

@@ -13,8 +13,9 @@ from benchmark.measuring.measure import assist, cell_key, measure, method, used
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.measuring.training import experiment, model_key, train
 from benchmark.plan import Cell, Plan, Training
+from benchmark.plan import plan as planned
 from benchmark.storage import ledger
-from benchmark.storage.ledger import Entry
+from benchmark.storage.ledger import Entry, Identity
 from benchmark.store import Store
 
 _CACHES = {"refit": "refits", "manifold": "manifolds"}
@@ -27,6 +28,8 @@ class Agenda:
 
     entries: list[Entry] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
+    asked: frozenset[Identity] = frozenset()
+    """The cells that the suite's file asks for, whatever the command does."""
     caches: dict[str, set[str]] = field(default_factory=dict)
     """Key of a cell -> the kinds of results that are kept on the way to it."""
 
@@ -37,7 +40,7 @@ class Agenda:
 
 def agenda(plan: Plan, place: Place, weights: Mapping[str, str]) -> Agenda:
     """All that a plan takes; `weights`: sha256 of each third party's model."""
-    found, gallery = Agenda(), plan.suite.gallery
+    found, gallery = Agenda(asked=_asked(plan)), plan.suite.gallery
     keep = min(plan.suite.adversarials, len(dataset(plan.data, place.data).test))
 
     def trained(training: Training) -> str:
@@ -54,7 +57,7 @@ def agenda(plan: Plan, place: Place, weights: Mapping[str, str]) -> Agenda:
         facts = (place, training, key, look, gallery)
         found.add(Job(f"inspections/{look}", f"inspect {title}", inspect, facts, (model,)))
         for cell in (cell for cell in plan.cells if cell.training == training):
-            line = _line(place, cell, weights, key, look)
+            line = _line(place, cell, weights, key, look, found.asked)
             other = (trained(cell.surrogate),) if cell.surrogate else ()
             work = (place, cell, key, line.key, keep if _attacks(cell) else 0)
             aid = assist if "refit" in used(cell) else None
@@ -65,12 +68,20 @@ def agenda(plan: Plan, place: Place, weights: Mapping[str, str]) -> Agenda:
     return found
 
 
-def _line(place: Place, cell: Cell, weights: Mapping[str, str], model: str, look: str) -> Entry:
+def _asked(plan: Plan) -> frozenset[Identity]:
+    whole = planned(plan.suite.whole) if plan.suite.whole else plan
+    return frozenset(ledger.described(cell).identity for cell in whole.cells)
+
+
+def _line(
+    place: Place, cell: Cell, weights: Mapping[str, str], model: str, look: str, asked: frozenset[Identity]
+) -> Entry:  # fmt: skip
     training, known = cell.training, prints(cell.training.data, place.data)
     return ledger.entry(
         cell, images=known.test, fit=known.fit if training.trainer else "",
         experiment=experiment(place, training, weights), method=method(place, cell),
         model_key=model, inspection_key=look, key=cell_key(place, cell, model),
+        of_suite=ledger.described(cell).identity in asked,
     )  # fmt: skip
 
 

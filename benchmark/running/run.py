@@ -83,7 +83,7 @@ def run(
         shared.note(place.folder, place.results)
         old = ledger.read(place.folder)
         refresh.ask(store, wanted, {kind for key in wanted for kind in todo.caches[key]})
-        book = ledger.amended(old, plan.suite.name, entries, place.folder)
+        book = ledger.amended(old, plan.suite.name, entries, place.folder, todo.asked)
         ledger.write(place.folder, book)
         keep_images(store, prints(plan.data, place.data).test, data.test)
         stale = refresh.asked(place.folder, entries)

@@ -16,6 +16,9 @@ from benchmark.keys import key
 from benchmark.plan import Cell
 from benchmark.store import Store, StoreError, write_json
 
+Identity = tuple[object, ...]
+"""What stands for a training or a cell, whatever its key."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -47,6 +50,8 @@ class Entry:
     model_key: str
     inspection_key: str
     key: str
+    of_suite: bool = False
+    """Whether the suite's file asks for it, and not only the options of a command."""
 
     @property
     def who(self) -> str:
@@ -54,17 +59,17 @@ class Entry:
         return f"{self.trainer}, seed {self.seed}" if self.fit else self.model
 
     @property
-    def training(self) -> tuple[object, ...]:
+    def training(self) -> Identity:
         """What the model is, whatever its key."""
         return (self.dataset, self.model, self.trainer, self.seed)
 
     @property
-    def identity(self) -> tuple[object, ...]:
+    def identity(self) -> Identity:
         """What the cell is, whatever its key."""
         return (*self.training, self.metric, self.params, self.threat)
 
 
-def entry(cell: Cell, **facts: str) -> Entry:
+def entry(cell: Cell, **facts: Any) -> Entry:
     """The ledger's line for a cell; `facts` are the fingerprints and keys."""
     training, metric = cell.training, cell.metric.card
     return Entry(
@@ -133,22 +138,28 @@ def write(folder: Path, ledger: Ledger) -> None:
         write_json(folder / "plan.json", content)
 
 
-def amended(old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path) -> Ledger:
+def amended(
+    old: Ledger | None, suite: str, new: tuple[Entry, ...], folder: Path,
+    asked: frozenset[Identity] = frozenset(),
+) -> Ledger:  # fmt: skip
     """The ledger with the cells of a command added; StoreError if the folder is another suite's.
 
-    Seeds, models and metrics add up; what is another experiment does not. So cells leave the ledger whose data set has
-    other images now, whose training has another recipe or code, or whose metric has. Their results stay in the store.
-    A command that asks for all cells puts them into its order, another one leaves theirs and adds its own.
+    Seeds, models and metrics of commands add up; what is another experiment does not. So cells leave the ledger whose
+    data set has other images now, whose training has another recipe or code, or whose metric has; and those that the
+    suite's file asked for and no longer does (`asked`: what it asks for now of its data set). Their results stay in the
+    store. A command that asks for all cells puts them into its order, another one leaves theirs and adds its own.
     """
     if old is not None and old.suite != suite:
         raise StoreError(
             f"{folder} holds results of suite {old.suite!r}, not of {suite!r}; give another folder with --out"
         )
     now = {scope: fact for line in new for scope, fact in _scopes(line)}
+    datasets = {identity[0] for identity in asked}
     kept = [
         line
         for line in (old.entries if old else ())
         if all(now.get(scope, fact) == fact for scope, fact in _scopes(line))
+        and not (line.of_suite and line.dataset in datasets and line.identity not in asked)
     ]
     lines = {line.identity: line for line in (*kept, *new)}
     wanted = dict.fromkeys(line.identity for line in new)
