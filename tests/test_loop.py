@@ -581,6 +581,19 @@ def test_the_work_of_adversarial_training_is_that_of_its_passes() -> None:
     assert cost.work == pytest.approx((2 * 5 + 2) / 2, rel=0.2)
 
 
+def test_what_is_done_once_an_epoch_is_not_taken_for_every_step() -> None:
+    """In each of the epochs the first step has a second pass; there are more steps than epochs."""
+
+    @from_loss
+    def careful(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        first = (step.progress * 3) % 1 < 1e-6
+        return F.cross_entropy(model(x), y) + (F.cross_entropy(model(x), y) if first else 0)
+
+    assert train(careful, how=recipe(epochs=3, batch_size=3)).cost[:2] == pytest.approx(
+        (4 / 3,) * 2
+    )
+
+
 def test_a_budget_of_cost_shortens_what_costs_more() -> None:
     how = recipe(epochs=12, budget="cost")
     assert len(train(standard, how=how).log) == 12

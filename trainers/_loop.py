@@ -99,8 +99,8 @@ class Loop:
         lr = self.recipe.lr * rate(self.recipe.schedule, (at + 0.5) / steps)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        # methods have phases: one step of every epoch stands for it
-        meter = self._meter(batch) if number == 0 else None
+        # methods have phases, and do some things every so many steps: another step of every epoch stands for it
+        meter = self._meter(batch) if number == epoch % self._steps else None
         with meter or nullcontext():
             value = self._descend(batch, epoch, number)
         if meter:
