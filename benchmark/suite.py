@@ -117,6 +117,9 @@ class Suite(BaseModel):
     )
     """Tables of one's own beside the usual ones: name -> columns. They change what is reported, not what is run."""
 
+    names: dict[str, Annotated[str, MinLen(1)]] = Field(default_factory=dict)
+    """What rows are called in the report: a row's name in the tables, or that without its threat -> another one."""
+
     file: str = Field(default="", exclude=True)
     whole: Suite | None = Field(default=None, exclude=True)
     """What the file asks for, where a command asks for less, for more, or for other seeds; none: just this."""

@@ -28,7 +28,7 @@ from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
 from benchmark.report.formats.tex_text import tex
 from benchmark.report.formats.tidy_csv import tidy_csv
-from benchmark.report.names import file_stem, row_names, shortened
+from benchmark.report.names import file_stem, given_names, row_names, shortened
 from benchmark.report.origin import class_name, data_used, origin
 from benchmark.report.panels import plain
 from benchmark.report.plots.accuracy_over_eps import accuracy_over_eps
@@ -40,6 +40,7 @@ from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
 from benchmark.report.saliency import heading
 from benchmark.report.series import named, threat
+from benchmark.report.sets import tables
 from benchmark.report.style import styled
 from benchmark.report.table import Table
 from benchmark.report.table import table as table_of
@@ -706,6 +707,38 @@ def test_bad_folders_are_one_line_errors(records: pd.DataFrame, tmp_path: Path) 
     (tmp_path / "gallery" / "index.json").write_text('[{"dataset": "digits"}]')
     with pytest.raises(ReportError, match="an entry lacks 'model'"):
         write(tmp_path)
+
+
+def test_a_suite_may_call_rows_by_other_names(records: pd.DataFrame, tmp_path: Path) -> None:
+    """In tables, plots and comparisons; what no row is called stands in the notes."""
+    robust = records["trainer"].str.endswith("(Linf 0.1)")
+    trained = records.assign(train_threat=records["train_threat"].mask(robust, "Linf 0.1"))
+    trained.to_parquet(tmp_path / "records.parquet")
+    names = {"pgd_at": "PGD-AT", "standard": "Plain", "nobody": "Nobody"}
+    manifest = {"invocations": [{"definition": {}}, {"definition": {"names": names}}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    run = read(tmp_path)
+    (main,) = tables(run, "main")
+    usual = {row_names(trained)[key]: name for key, name in row_names(run.records).items()}
+    assert usual.pop("pgd_at (Linf 0.1)") == "PGD-AT"
+    assert usual.pop("standard") == "Plain"
+    assert all(name == called for name, called in usual.items())
+    assert {"PGD-AT", "Plain"} < {row.name for row in main.rows}
+    assert main.caption.endswith("No row to be called by another name: nobody.")
+    assert {"PGD-AT", "Plain"} < set(named(run.records)["row"])
+
+
+def test_names_hold_without_the_threat_and_keep_it_where_it_tells_rows_apart() -> None:
+    def given(rows: dict[str, str], **names: str) -> list[str]:
+        return list(given_names({("cnn", name): t for name, t in rows.items()}, names).values())
+
+    one, two = ("pgd_at (Linf 0.1, steps=3)", "pgd_at (Linf 0.2, steps=3)")
+    short = {"pgd_at (steps=3)": "PGD"}
+    assert given({one: "Linf 0.1"}, **short) == ["PGD"]
+    both = {one: "Linf 0.1", two: "Linf 0.2"}
+    assert given(both, **short) == ["PGD (Linf 0.1)", "PGD (Linf 0.2)"]
+    assert given(both, **short, **{two: "Mine"}) == ["PGD (Linf 0.1)", "Mine"]
+    assert given({"standard": ""}, pgd_at="PGD") == []
 
 
 def test_threats_are_read(records: pd.DataFrame) -> None:

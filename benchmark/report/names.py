@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
+Model = tuple[str, str]
+"""(architecture or specification, training): what is one row of a table."""
 
 FAMILIES = (
     *("robustness", "fidelity", "sanity", "manifold", "sharpness", "stability", "localisation"),
@@ -18,13 +23,24 @@ FAMILIES = (
 PRETRAINED = "pretrained"
 
 
-def row_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """(model, trainer) -> the row's name, unique, in the order of the records.
+def row_names(records: pd.DataFrame) -> dict[Model, str]:
+    """(model, trainer) -> the row's name, unique, in the order of the records: what the suite calls it (column
+    "called"), else what it is."""
+    columns = [records[name] for name in ("model", "trainer")]
+    keys = list(dict.fromkeys(zip(*columns, strict=True)))
+    names = usual_names(keys)
+    if "called" in records:
+        own = zip(*columns, records["called"], strict=True)
+        names |= {(model, trainer): called for model, trainer, called in own if called}
+    return {key: _unique(name, key, names) for key, name in names.items()}
+
+
+def usual_names(keys: Sequence[Model]) -> dict[Model, str]:
+    """What rows are called unless the suite says otherwise.
 
     The trainer alone where all trainings share an architecture; a third-party model goes by its own name, which the
     ending of a file or the spelling of a zoo tells from a training's.
     """
-    keys = list(dict.fromkeys(zip(records["model"], records["trainer"], strict=True)))
     several = len({model for model, trainer in keys if trainer != PRETRAINED}) > 1
     short = _short_models([model for model, _ in keys])
     names = {}
@@ -33,6 +49,30 @@ def row_names(records: pd.DataFrame) -> dict[tuple[str, str], str]:
         name = short[model] if trainer == PRETRAINED else own
         names[model, trainer] = name or short[model] or "(no name)"
     return {key: _unique(name, key, names) for key, name in names.items()}
+
+
+def given_names(threats: Mapping[Model, str], names: Mapping[str, str]) -> dict[Model, str]:
+    """What a suite's [names] call the rows (row -> the threat it was trained under), where they call them something.
+
+    A row is meant by its usual name, or by that without its threat, so that a name holds on every data set; rows that
+    differ by it alone keep it in parentheses.
+    """
+    usual = usual_names(list(threats))
+    bare = {row: _without(name, threats[row]) for row, name in usual.items()}
+    several = Counter(bare.values())
+    found = {}
+    for row, name in usual.items():
+        if name in names:
+            found[row] = names[name]
+        elif bare[row] in names:
+            apart = f" ({threats[row]})" if several[bare[row]] > 1 else ""
+            found[row] = names[bare[row]] + apart
+    return found
+
+
+def _without(name: str, threat: str) -> str:
+    """`pgd_at (Linf 0.3, steps=10)` -> `pgd_at (steps=10)`."""
+    return name.replace(f" ({threat})", "").replace(f"({threat}, ", "(") if threat else name
 
 
 def family_order(families: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmark.errors import BenchError
+from benchmark.report.names import given_names
 
 _TEXTS = (
     *(
@@ -69,6 +71,12 @@ class Run:
     """One row an epoch of a trained model."""
     folder: Path | None = None
     """Where the larger files are, which are read when they are needed."""
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The suite, as its latest invocation had it; empty where that is not known."""
+        invocations = self.manifest.get("invocations") or [{}]
+        return invocations[-1].get("definition") or {}
 
     def by_dataset(self) -> dict[str, Run]:
         """The run cut into one run a data set, in the order of the records; the same ones at every call."""
@@ -136,10 +144,34 @@ def read(folder: Path) -> Run:
         records = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: not readable as parquet ({error})") from error
-    return Run(
+    run = Run(
         tidy(records, path), _manifest(folder), _gallery(folder),
         _csv(folder / "trainings.csv"), _csv(folder / "epochs.csv"), folder,
     )  # fmt: skip
+    called = _called(run.records, run.definition.get("names") or {})
+    return replace(
+        run,
+        records=_with_names(run.records, called),
+        trainings=_with_names(run.trainings, called),
+    )
+
+
+def _called(records: pd.DataFrame, names: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """(data set, model, trainer) -> what the suite calls this row of the tables, if it does."""
+    found: dict[tuple[str, ...], str] = {}
+    for dataset, part in records.groupby("dataset", sort=False) if names else ():
+        lines = part[["model", "trainer", "train_threat"]].drop_duplicates().itertuples(index=False)
+        threats = {(model, trainer): threat for model, trainer, threat in lines}
+        found |= {(str(dataset), *row): name for row, name in given_names(threats, names).items()}
+    return found
+
+
+def _with_names(rows: pd.DataFrame, called: Mapping[tuple[str, ...], str]) -> pd.DataFrame:
+    """The rows with these names as a column, where there are any."""
+    if rows.empty or not called:
+        return rows
+    keys = zip(rows["dataset"], rows["model"], rows["trainer"], strict=True)
+    return rows.assign(called=[called.get(key, "") for key in keys])
 
 
 def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:

@@ -21,7 +21,7 @@ _FORMATS = {"markdown": markdown, "latex": latex, "csv": tidy_csv}
 
 def tables(run: Run, name: str) -> list[Table]:
     """The table of a name for every data set that has something to show in it; ReportError for a name that is none."""
-    own = _own(run.manifest)
+    own = run.definition.get("tables") or {}
     if name not in (*NAMES, *own):
         raise ReportError(f"--table {name!r}: no such table{nearest(name, [*NAMES, *own])}")
     if name == "cost":
@@ -43,7 +43,7 @@ def all_tables(run: Run) -> Iterator[Table]:
         for each in tables(run, name):
             if any((each.dataset, column) not in shown for column in each.columns):
                 yield each
-    for name in (*_own(run.manifest), "cost"):
+    for name in (*(run.definition.get("tables") or {}), "cost"):
         yield from tables(run, name)
 
 
@@ -60,11 +60,3 @@ def _words(run: Run, name: str, own: Mapping[str, Any]) -> Sequence[str]:
         return main_words(run.records)
     words: Sequence[str] = own[name]["columns"] if name in own else SETS.get(name, EVERYTHING)
     return words
-
-
-def _own(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The suite's own tables, as its latest invocation had them."""
-    invocations = manifest.get("invocations") or [{}]
-    definition = invocations[-1].get("definition") or {}
-    found: Mapping[str, Any] = definition.get("tables") or {}
-    return found

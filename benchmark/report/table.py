@@ -105,13 +105,22 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
     return Table(
         names[0],
         f"{title or _TITLES.get(name, name)} on {names[0]}",
-        f"{text} Not in this run: {', '.join(absent)}." if absent else text,
+        " ".join([text, *_left_over(run, absent)]),
         tuple(columns.values()),
         tuple(rows),
         _footnotes(rows),
         name,
         tuple(Row(f"{ROW}{each}", "", "", False, shown) for each, shown in below.items()),
     )
+
+
+def _left_over(run: Run, absent: Sequence[str]) -> list[str]:
+    """What a suite asks of its tables in vain: columns that no metric has, names of rows that are not there."""
+    called = "\n".join(run.records["called"].unique()) if "called" in run.records else ""
+    names = run.definition.get("names") or {}
+    unused = [name for name, shown in names.items() if shown not in called]
+    parts = {"Not in this run": absent, "No row to be called by another name": unused}
+    return [f"{what}: {', '.join(words)}." for what, words in parts.items() if words]
 
 
 def _sampled(key: Key) -> Key:

@@ -89,8 +89,8 @@ def run(
         stale = refresh.asked(place.folder, entries)
         waiting = [job for job in jobs if result(job)[1] in stale or not is_done(store, job)]
         log = manifest.Log(place.folder, words, workers, place.device, weights=weights)
-        # tables are made from what the manifest says of the suite: new ones count though nothing is computed
-        if waiting or not log.has_tables_of(plan):
+        # reports are made from what the manifest says of the suite: what is new there counts though nothing is computed
+        if waiting or not log.reports(plan):
             _logged(log, plan, data, [])
         watch = begin(waiting)
         for line in ledger.changes(old, entries, store):

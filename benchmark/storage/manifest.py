@@ -99,11 +99,12 @@ class Log:
         }  # fmt: skip
         write_json(self.folder / "manifest.json", content)
 
-    def has_tables_of(self, plan: Plan) -> bool:
-        """Whether the last invocation knew the tables that the suite asks for now; not if there was none."""
+    def reports(self, plan: Plan) -> bool:
+        """Whether the last invocation knew the tables and names that the suite asks for now; not if there was none."""
         earlier = read(self.folder).get("invocations", [])
-        asked = _plain(plan.suite.model_dump()["tables"])
-        return bool(earlier) and earlier[-1].get("definition", {}).get("tables") == asked
+        known = earlier[-1].get("definition", {}) if earlier else {}
+        asked = _plain(plan.suite.model_dump(include={"tables", "names"}))
+        return {name: known.get(name) for name in asked} == asked
 
     def _invocation(self, plan: Plan, done: int, ended: int) -> dict[str, Any]:
         return {
