@@ -17,7 +17,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
+from benchmark.cli import app
 from benchmark.errors import BenchError
 from benchmark.report.best import with_best
 from benchmark.report.cells import Cell, Column, cell
@@ -40,6 +42,7 @@ from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
 from benchmark.report.saliency import heading
 from benchmark.report.series import named, threat
+from benchmark.report.sets import shown as in_text
 from benchmark.report.sets import tables
 from benchmark.report.style import styled
 from benchmark.report.table import Table
@@ -707,6 +710,24 @@ def test_bad_folders_are_one_line_errors(records: pd.DataFrame, tmp_path: Path) 
     (tmp_path / "gallery" / "index.json").write_text('[{"dataset": "digits"}]')
     with pytest.raises(ReportError, match="an entry lacks 'model'"):
         write(tmp_path)
+
+
+def test_the_spread_of_seeds_may_stand_behind_the_mean(folder: Path) -> None:
+    """Means and bold are the same; a single seed has no spread."""
+    usual, other = (tables(read(folder, spread), "main")[0] for spread in ("interval", "seeds"))
+    assert "± is the standard deviation over seeds" in other.caption
+    assert "± is the 95% interval" in usual.caption
+    clean = next(i for i, c in enumerate(usual.columns) if c.metric == "clean_accuracy")
+    for one, two in zip(usual.rows, other.rows, strict=True):
+        assert [c.shown for c in one.cells] == [c.shown for c in two.cells]
+        assert [c.best for c in one.cells] == [c.best for c in two.cells]
+        cell = two.cells[clean]
+        expected = (cell.seed_max - cell.seed_min) / math.sqrt(2)  # of two values
+        assert cell.reach == (f"{100 * expected:.1f}" if cell.seeds == 2 else "")
+    assert {row.cells[clean].seeds for row in other.rows} == {1, 2}
+    command = ["report", "--table", "main", "--format", "markdown", "--spread", "seeds"]
+    printed = CliRunner().invoke(app, [*command, str(folder)]).output
+    assert printed == in_text(read(folder, "seeds"), "main", "markdown")
 
 
 def test_a_suite_may_call_rows_by_other_names(records: pd.DataFrame, tmp_path: Path) -> None:

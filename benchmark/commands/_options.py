@@ -34,6 +34,20 @@ class Formats(str, Enum):
     json = "json"
 
 
+class Spreads(str, Enum):
+    """What ± is in a table."""
+
+    interval = "interval"
+    seeds = "seeds"
+
+
+Spread = Annotated[
+    Spreads,
+    typer.Option(
+        "--spread",
+        help="What ± is: the 95% interval, to its farther end, or the standard deviation over seeds.",
+    ),
+]
 Format = Annotated[Formats, typer.Option("--format", "-f", help="How the table is printed.")]
 Suite = Annotated[
     str, typer.Option("--suite", "-s", help="A suite's name, or the path of a .toml file.")

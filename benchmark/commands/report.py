@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands._options import Folder, Format, Formats, Quiet
+from benchmark.commands._options import Folder, Format, Formats, Quiet, Spread, Spreads
 from benchmark.commands._shared import err, out
 from benchmark.report.columns import NAMES
 
@@ -22,6 +22,7 @@ def report(
         ),
     ] = None,
     as_format: Format = Formats.terminal,
+    spread: Spread = Spreads.interval,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Write the tables, the plots and the page of a run again, from its records, and print the main table."""
@@ -30,17 +31,17 @@ def report(
 
     records.refresh(folder)
     if table or as_format is not Formats.terminal:
-        _print(folder, table or "main", as_format)
+        _print(folder, table or "main", as_format, spread)
         return
-    write(folder)
+    write(folder, spread.value)
     if quiet:
         return
-    for part in terminal(folder, width=out.width):
+    for part in terminal(folder, out.width, spread.value):
         out.print(part)
     err.print(f"Report: {folder / 'report' / PAGE}", highlight=False, soft_wrap=True)
 
 
-def _print(folder: Path, name: str, as_format: Formats) -> None:
+def _print(folder: Path, name: str, as_format: Formats, spread: Spreads) -> None:
     """One table to the standard output."""
     from benchmark.report.read import read
     from benchmark.report.sets import shown
@@ -50,8 +51,10 @@ def _print(folder: Path, name: str, as_format: Formats) -> None:
         from benchmark.report.sets import tables
 
         for part in (
-            part for each in tables(read(folder), name) for part in terminal(each, out.width)
+            part
+            for each in tables(read(folder, spread.value), name)
+            for part in terminal(each, out.width)
         ):
             out.print(part)
     else:
-        print(shown(read(folder), name, as_format.value), end="")
+        print(shown(read(folder, spread.value), name, as_format.value), end="")

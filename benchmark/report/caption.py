@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from benchmark.report.best import INTERVAL
-from benchmark.report.cells import Cell, Column
+from benchmark.report.cells import Cell, Column, Spread
 from benchmark.report.names import PRETRAINED
 from benchmark.report.pooling import limits
 from benchmark.statistics.intervals import ENOUGH_SEEDS
@@ -18,6 +18,7 @@ _CONTROLS = {
     "edge": "Sobel's edges of the image, which know no model",
     "blurred": "each model's own maps behind a Gaussian, which know no more than they do (least to most)",
 }
+_SPREAD = "± is the standard deviation over seeds (n - 1), where there are several."
 _TESTS = {
     MCNEMAR: "exact McNemar tests of 0/1 scores",
     FLIPPED: "permutation tests by sign flips, seeds averaged",
@@ -32,10 +33,12 @@ def caption(
     data: str = "",
     refits: bool = False,
     controls: Collection[str] = (),
+    spread: Spread = "interval",
 ) -> str:
     """Sentences that fit these cells.
 
-    `data` says which images were used, `refits` whether a measure has several, `controls` which stand below.
+    `data` says which images were used, `refits` whether a measure has several, `controls` which stand below, `spread`
+    what ± is.
     """
     known = [c for c in cells if c.seeds]
     used = f"Data: {data}." if data else ""
@@ -48,13 +51,7 @@ def caption(
         _others(records),
         used,
         f"Mean over {_span(seeds, 'seed')} and {_span([c.n for c in known if c.n], 'image')}.",
-        _interval(seeds),
-        "Measures that retrain several times have the spread of these refits in it too."
-        if refits
-        else "",
-        "Where the range of a measure ends nearer than its ±, so does the interval."
-        if any(_cut(c, column) for c, column in _pairs(cells, columns))
-        else "",
+        *(_about_intervals(cells, columns, seeds, refits) if spread == "interval" else [_SPREAD]),
         "Accuracies in %." if any(column.unit for column in columns) else "",
         "Training: operations of a step, relative to standard training."
         if any(column.family == "cost" for column in columns)
@@ -64,6 +61,17 @@ def caption(
         _controls(controls, cells),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _about_intervals(
+    cells: Sequence[Cell], columns: Sequence[Column], seeds: Sequence[int], refits: bool
+) -> list[str]:
+    cut = any(_cut(c, column) for c, column in _pairs(cells, columns))
+    return [
+        _interval(seeds),
+        "Measures that retrain several times have the spread of these refits in it too." * refits,
+        "Where the range of a measure ends nearer than its ±, so does the interval." * cut,
+    ]
 
 
 def _others(records: pd.DataFrame) -> str:

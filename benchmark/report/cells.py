@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,10 @@ from benchmark.report.names import arrow
 
 NO_MORE = "‡"
 """The sign of a score that is not significantly better than a control's."""
+
+
+Spread = Literal["interval", "seeds"]
+"""What ± is: the 95% interval, or the standard deviation over seeds."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,12 @@ class Cell:
     seeds: int
     seed_min: float = np.nan
     seed_max: float = np.nan
+    seed_sd: float = np.nan
+    """Standard deviation over seeds, with n - 1; NaN for a single one."""
     shown: str = "–"
     reach: str = ""
-    """The distance to the farther end of the interval as text, so that mean ± reach never says too little."""
+    """What stands behind ±: the distance to the farther end of the interval, so that mean ± reach never says too
+    little; or the seeds' standard deviation."""
     best: bool = False
     """Whether it is the best of its column, or not significantly worse."""
     p: float = np.nan
@@ -115,18 +122,21 @@ EMPTY = Cell(np.nan, np.nan, np.nan, 0, 0, shown="")
 """Where nothing is expected."""
 
 
-def cell(row: Mapping[Any, Any], column: Column) -> Cell:
+def cell(row: Mapping[Any, Any], column: Column, spread: Spread = "interval") -> Cell:
     """The cell of one pooled row."""
     made = Cell(
         *(row["value"], row["low"], row["high"], int(row["n"]), int(row["seeds"])),
-        *(row["seed_min"], row["seed_max"]),
+        *(row["seed_min"], row["seed_max"], row["seed_sd"]),
         reason=row["note"],
     )
     if np.isnan(made.mean):
         return made
-    reach = max(made.mean - made.low, made.high - made.mean)
-    # "± 0.0" would tell nothing: a count (operations of a step) is the same for every seed, or nearly
-    told = np.isfinite(reach) and column.written(reach) != column.written(0.0)
+    reach = {
+        "interval": max(made.mean - made.low, made.high - made.mean),
+        "seeds": made.seed_sd,
+    }[spread]
+    # an interval of "± 0.0" would tell nothing: a count (operations of a step) is the same for every seed, or nearly
+    told = np.isfinite(reach) and (spread == "seeds" or column.written(reach) != column.written(0))
     text = column.written(reach) if told else ""
     return replace(made, shown=column.written(made.mean), reach=text)
 

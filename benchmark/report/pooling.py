@@ -14,11 +14,12 @@ from benchmark.statistics.intervals import ENOUGH_SEEDS, Estimate, average_seeds
 MEASURE = ["family", "metric", "label", "params", "threat", "measure"]
 """What tells one measure from another: the columns of the main table."""
 
-_NUMBERS = ["value", "low", "high", "n", "seeds", "seed_min", "seed_max"]
+_NUMBERS = ["value", "low", "high", "n", "seeds", "seed_min", "seed_max", "seed_sd"]
 
 
 def pooled(records: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """One row for each combination of `keys`: value, low, high, n, seeds with a value and their range, note."""
+    """One row for each combination of `keys`: value, low, high, n, seeds with a value, their range and standard
+    deviation, note."""
     # a cell that was measured again counts once, with its latest row
     latest = records.drop_duplicates([*keys, "seed"], keep="last")
     groups = latest.groupby(list(keys), sort=False, dropna=False).indices
@@ -71,10 +72,11 @@ def _pool(numbers: NDArray[np.float64], scope: str, notes: Sequence[str]) -> lis
     seeds, values = int(known.sum()), numbers[known, 0]
     combine = combine_seeds if seeds >= ENOUGH_SEEDS else average_seeds
     estimate = combine(estimates, limits(scope))
-    ends = (values.min(), values.max()) if seeds else (np.nan, np.nan)
+    spread = (values.min(), values.max()) if seeds else (np.nan, np.nan)
+    spread += (values.std(ddof=1),) if seeds > 1 else (np.nan,)
     failed = [note for note, ok in zip(notes, known, strict=True) if not ok]
     note = _note(failed, seeds, len(notes))
-    return [estimate.value, estimate.low, estimate.high, estimate.n, seeds, *ends, note]
+    return [estimate.value, estimate.low, estimate.high, estimate.n, seeds, *spread, note]
 
 
 def _note(failed: Sequence[str], seeds: int, asked: int) -> str:

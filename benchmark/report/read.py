@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmark.errors import BenchError
+from benchmark.report.cells import Spread
 from benchmark.report.names import given_names
 
 _TEXTS = (
@@ -69,6 +70,8 @@ class Run:
     """One row a trained model, as benchmark/storage/trainings.py has it; empty where the run trained none."""
     epochs: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row an epoch of a trained model."""
+    spread: Spread = "interval"
+    """What ± is in its tables."""
     folder: Path | None = None
     """Where the larger files are, which are read when they are needed."""
 
@@ -135,8 +138,8 @@ class Run:
         return found[found["dataset"].isin(self.records["dataset"].unique())]
 
 
-def read(folder: Path) -> Run:
-    """The run in a folder; only records.parquet is required."""
+def read(folder: Path, spread: Spread = "interval") -> Run:
+    """The run in a folder; only records.parquet is required. `spread`: what ± is in its tables."""
     path = folder / "records.parquet"
     if not path.is_file():
         raise ReportError(f"{folder}: no records.parquet here; give the folder that a run wrote")
@@ -146,7 +149,7 @@ def read(folder: Path) -> Run:
         raise ReportError(f"{path}: not readable as parquet ({error})") from error
     run = Run(
         tidy(records, path), _manifest(folder), _gallery(folder),
-        _csv(folder / "trainings.csv"), _csv(folder / "epochs.csv"), folder,
+        _csv(folder / "trainings.csv"), _csv(folder / "epochs.csv"), spread, folder,
     )  # fmt: skip
     called = _called(run.records, run.definition.get("names") or {})
     return replace(

@@ -94,13 +94,19 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
     columns = _columns(run.records, pool, keys)
     scores = by_measure(_needed(run.scores, needed))
     # all trainings are rows, also those whose every cell is missing
-    by_column, controls = _cells(run.records, pool, columns, scores, beside)
+    by_column, controls = _cells(run, pool, columns, scores, beside)
     rows = _marked(_rows(run.records, by_column))
     cells = [each for row in rows for each in row.cells]
     refits = any(own.shape[1] > 1 for key in keys for own in scores.get(_sampled(key), {}).values())
     below = control_rows(tuple(columns.values()), controls)
     text = caption(
-        run.records, list(columns.values()), cells, data_used(run.manifest, names[0]), refits, below
+        run.records,
+        list(columns.values()),
+        cells,
+        data_used(run.manifest, names[0]),
+        refits,
+        below,
+        run.spread,
     )
     return Table(
         names[0],
@@ -178,7 +184,7 @@ def _pool(records: pd.DataFrame, keys: Sequence[Key]) -> pd.DataFrame:
 
 
 def _cells(
-    records: pd.DataFrame,
+    run: Run,
     pool: pd.DataFrame,
     columns: Mapping[Key, Column],
     scores: Mapping[Measure, ByModel],
@@ -189,11 +195,12 @@ def _cells(
         (row["model"], row["trainer"], *(row[key] for key in MEASURE)): row
         for row in pool.to_dict("records")
     }
-    names = row_names(records)
+    names = row_names(run.records)
 
     def cells(key: Key, column: Column) -> list[Cell]:
         return [
-            cell(found[(*row, *key)], column) if (*row, *key) in found else ABSENT for row in names
+            cell(found[(*row, *key)], column, run.spread) if (*row, *key) in found else ABSENT
+            for row in names
         ]
 
     def images(key: Key) -> list[Scores]:

@@ -18,6 +18,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from benchmark.report import plots as plots_package
+from benchmark.report.cells import Spread
 from benchmark.report.chosen import EVERYTHING
 from benchmark.report.citations import bibtex
 from benchmark.report.files import ENDINGS, PREFIXES, grids, table_files
@@ -44,9 +45,9 @@ _METADATA: dict[str, dict[str, str | None]] = {
 }
 
 
-def write(folder: Path) -> list[Path]:
-    """Reads a run folder, writes its report, and returns the files written."""
-    run = read(folder)
+def write(folder: Path, spread: Spread = "interval") -> list[Path]:
+    """Reads a run folder, writes its report, and returns the files written. `spread`: what ± is in tables."""
+    run = read(folder, spread)
     every = list(all_tables(run))
     drawn = draw(run)
     contents = table_files(run, every)
@@ -62,9 +63,9 @@ def write(folder: Path) -> list[Path]:
     return written
 
 
-def terminal(folder: Path, width: int = 100) -> list[RenderableType]:
+def terminal(folder: Path, width: int = 100, spread: Spread = "interval") -> list[RenderableType]:
     """The tables of a run folder for rich's console."""
-    run = read(folder)
+    run = read(folder, spread)
     short = tables(run, "main")
     if not short:
         return [Text("No records in this run yet.")]

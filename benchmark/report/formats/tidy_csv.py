@@ -23,7 +23,7 @@ HEADER = (
         "label",
     ),
     *("threat", "measure", "direction", "range", "unit", "mean", "low", "high", "interval", "n"),
-    *("seeds", "seed_min", "seed_max", "best", "p", "compared", "note"),
+    *("seeds", "seed_min", "seed_max", "seed_sd", "best", "p", "compared", "note"),
     *("control", "beaten", "p_control", "compared_control"),
 )
 
@@ -59,14 +59,14 @@ def _lines(facts: tuple[object, ...], column: Column, cell: Cell) -> Iterator[tu
         *facts,
         *(_number(v * column.scale) for v in (cell.mean, cell.low, cell.high)),
         *(_interval(cell), cell.n, cell.seeds),
-        *(_number(v * column.scale) for v in (cell.seed_min, cell.seed_max)),
+        *(_number(v * column.scale) for v in (cell.seed_min, cell.seed_max, cell.seed_sd)),
         *(cell.best, _number(cell.p), cell.compared, cell.reason, "", "", "", ""),
     )
     for each in cell.beside:
         yield (
             *facts,
             *(_number(v * column.scale) for v in (each.mean, each.low, each.high)),
-            *("", cell.n, cell.seeds, "", "", False, "", "", ""),
+            *("", cell.n, cell.seeds, "", "", "", False, "", "", ""),
             *(
                 each.control,
                 "" if each.beaten is None else each.beaten,
@@ -77,7 +77,7 @@ def _lines(facts: tuple[object, ...], column: Column, cell: Cell) -> Iterator[tu
 
 
 def _interval(cell: Cell) -> str:
-    """What is in the interval; the seeds' own spread stands beside it (seed_min, seed_max) in any case."""
+    """What is in the interval; the seeds' own spread stands beside it (seed_min, seed_max, seed_sd) in any case."""
     if cell.low != cell.low:
         return ""
     return "images and seeds" if cell.seeds >= ENOUGH_SEEDS else "images"

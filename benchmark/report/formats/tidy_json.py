@@ -42,7 +42,7 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _cell(cell: Cell, column: Column) -> dict[str, Any]:
-    scaled = ("mean", "low", "high", "seed_min", "seed_max")
+    scaled = ("mean", "low", "high", "seed_min", "seed_max", "seed_sd")
     numbers = {name: _number(getattr(cell, name) * column.scale) for name in scaled}
     return {
         **numbers, "n": cell.n, "seeds": cell.seeds, "shown": plain(cell), "best": cell.best,
