@@ -25,6 +25,8 @@ SIZES = [(1, 28, 10), (3, 32, 10), (3, 32, 4)]
 WIDE = {
     "preact_resnet18": {"width": 8},
     "resnet50": {"width": 4},
+    "wide_resnet28_10": {"width": 1},
+    "wide_resnet34_10": {"width": 1},
 }  # millions of parameters are not needed here
 
 
@@ -80,6 +82,20 @@ def test_every_activation_is_a_module_of_its_own_that_leaves_its_input(architect
             layer.register_forward_hook(lambda layer, *_: calls.append(layer))
     model(torch.rand(1, 1, 28, 28))
     assert len(calls) == len(set(calls)) > 0
+
+
+@pytest.mark.parametrize("depth", [28, 34])
+@pytest.mark.parametrize("width", [1, 2])
+def test_wide_resnets_are_those_of_robustbench(depth, width):
+    """The same names, the same shapes, the same logits."""
+    vision.robustbench()
+    from robustbench.model_zoo.architectures.wide_resnet import WideResNet
+
+    theirs = WideResNet(depth=depth, widen_factor=width).eval()
+    ours = make(f"wide_resnet{depth}_10", 3, 32, width=width).net
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(ours(x), theirs(x))
 
 
 def test_normalisation_is_inside_and_checks_the_channels():
@@ -297,10 +313,13 @@ def test_the_usual_wrappers_are_taken_off(tmp_path, weights, wrapping):
 
 
 def test_key_ignore_normalisation_and_safetensors(tmp_path, weights):
-    save_file(weights | {"x.deepz_lambda": torch.ones(2)}, tmp_path / "w.safetensors")
+    unused = {"x.deepz_lambda": torch.ones(2), "sub_block1.0.weight": torch.ones(1)}
+    save_file(weights | unused, tmp_path / "w.safetensors")
     torch.save({"stages": [{}, weights]}, tmp_path / "w.pt")
     x = torch.rand(3, 1, 4, 4)
-    first = _try(tmp_path / "w.safetensors", "mlp?hidden=4&ignore=deepz_lambda&mean=0.5&std=0.25")
+    first = _try(
+        tmp_path / "w.safetensors", "mlp?hidden=4&ignore=deepz_lambda,sub_block1&mean=0.5&std=0.25"
+    )
     second = _try(tmp_path / "w.pt", "mlp?hidden=4&key=stages.1")
     assert torch.allclose(first(x), second((x - 0.5) / 0.25), atol=1e-6)
 

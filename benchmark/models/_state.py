@@ -20,7 +20,7 @@ def parameters(
     if not isinstance(found, Mapping):
         raise ModelError(f"holds no parameters by name but a {_kind(found)}; name them with key=")
     named = {str(name): value for name, value in found.items()}
-    state = {name: value for name, value in named.items() if name.rpartition(".")[2] not in ignore}
+    state = {name: v for name, v in named.items() if not set(ignore) & set(name.split("."))}
     for name, value in state.items():
         if not isinstance(value, Tensor):
             keys = ", ".join(map(str, list(found)[:5]))

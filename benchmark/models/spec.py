@@ -3,7 +3,8 @@
     file:PATH@ARCHITECTURE[?mean=0.49,0.48,0.45&std=0.25,0.24,0.26&key=state_dict.0&ignore=deepz_lambda&pad=0&activation=relu]
 
 `mean` and `std` are the normalisation the model was trained with (none: the images go in as they are; "125.3/255" is
-a number); `key` leads into the loaded object; `ignore` names parameters of the file that have no meaning here.
+a number); `key` leads into the loaded object; `ignore` names parameters and modules of the file that have no meaning
+here.
 A file whose header names its architecture, as those of `bench train` do, needs no more than
 
     file:PATH.safetensors[?...]
