@@ -75,6 +75,7 @@ def test_defaults_describe_the_data(name):
     data, known = load(name, Path()), defaults(name)
     assert data.shape == (known.channels, known.size, known.size)
     assert len(data.classes) == known.classes
+    assert {part: len(getattr(data, part)) for part in known.images} == known.images
     assert data.train.x.mean().item() == pytest.approx(known.mean[0], abs=0.01)
     assert data.train.x.std().item() == pytest.approx(known.std[0], abs=0.01)
 
@@ -323,6 +324,7 @@ def test_torchvision_downloads_only_when_asked(tmp_path, monkeypatch, name):
 def test_the_real_files_load(shared_data):
     mnist = load("mnist", shared_data / "datasets")
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (55_000, 5_000, 10_000)
+    assert (*defaults("mnist").images.values(),) == (55_000, 5_000, 10_000)
     assert mnist.test.y.bincount().tolist() == [
         980,
         1135,

@@ -81,8 +81,8 @@ def test_the_time_that_is_left():
     assert expected.left([], at, 2) == Left(90.0, 90.0, 0)
     assert str(Left(20.0, 20.0, 1)) == "more than 20 s"
     assert str(Left(0.0, 0.0, 1)) == "unknown time"
-    words = ["5 s", "89 s", "2 min", "60 min", "3 h 20 min"]
-    assert [in_words(seconds) for seconds in (5, 89, 90, 3599, 12000)] == words
+    words = ["5 s", "89 s", "2 min", "60 min", "3 h 20 min", "2 days 1 h"]
+    assert [in_words(seconds) for seconds in (5, 89, 90, 3599, 12000, 177000)] == words
 
 
 def test_guesses_are_those_of_the_measured_machine():

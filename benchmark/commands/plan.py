@@ -52,7 +52,7 @@ def plan(
     out.print(table)
     out.print(
         f"\n{overview['models']} models x {_counted(metrics.values())} = {overview['cells']} cells on "
-        f"{planned.data.name}, {overview['refits']} retrainings at most. {overview['estimate']}",
+        f"{planned.data.name}, {overview['refits']} retrainings at most.\n{overview['estimate']}",
         highlight=False,
     )
 

@@ -23,12 +23,14 @@ class UnknownDataset(BenchError):
 
 @dataclass(frozen=True)
 class Defaults:
-    """Shape, normalisation, threats and training recipe of a data set. `classes` is 0 for a folder."""
+    """Shape, normalisation, threats and training recipe of a data set. `classes` and `images` are 0 for a folder."""
 
     name: str
     channels: int
     size: int
     classes: int
+    images: dict[str, int]
+    """Split -> number of images. A set of which some files are missing (CIFAR-10's batches) has fewer."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     threats: dict[str, str]
@@ -68,12 +70,13 @@ def defaults(name: str) -> Defaults:
     mean, std = tuple(table.pop("mean")), tuple(table.pop("std"))
     # copies: the cached tables stay as the file has them
     threats, recipe = dict(table.pop("threats")), dict(table.pop("recipe"))
+    images = dict(table.pop("images"))
     trainers = dict(table.pop("trainers", {}))
     recipes = {
         title: _named(fields, trainers) for title, fields in table.pop("recipes", {}).items()
     }
     return Defaults(
-        name, mean=mean, std=std, threats=threats, recipe=recipe, trainers=trainers,
+        name, images=images, mean=mean, std=std, threats=threats, recipe=recipe, trainers=trainers,
         recipes=recipes, **table,
     )  # fmt: skip
 

@@ -99,8 +99,10 @@ class Expected:
 
 
 def in_words(seconds: float) -> str:
-    """A time for a person: 5 s, 12 min, 3 h 20 min."""
+    """A time for a person: 5 s, 12 min, 3 h 20 min, 11 days 21 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if hours < 48:
+        return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} days {hours % 24} h"
