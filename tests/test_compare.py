@@ -167,6 +167,7 @@ def test_a_model_without_scores_does_not_stop_the_others(three: Path) -> None:
     lines = compare(three, baseline="base", tell=told.append)
     assert [line.b for line in lines] == ["near", "far"]
     assert told == ["failed on digits: no scores of single images, left out"]
+    assert told[0] in bench(three, "--baseline", "base").stderr
 
 
 def test_an_order_compares_neighbours(three: Path) -> None:
@@ -289,18 +290,35 @@ def test_reconstructions_have_their_dagger_and_are_named_without_it(tmp_path: Pa
     assert [line["b"] for line in json.loads(text(lines, ".json"))] == ["sagr"]
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_narrow_terminal_goes_without_spare_columns_never_without_names(
-    three: Path, width: int
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(50, "A, B : A, n, Detectable"), (80, "B : A, Detectable"), (120, "")]
+)
+def test_a_narrow_terminal_goes_without_spare_columns_never_without_names_intervals_and_p(
+    three: Path, width: int, left_out: str
 ) -> None:
     grid = comparison(compare(three, None, None, "base"))[0]
     console = Console(width=width, record=True, file=io.StringIO())
     for part in grid_terminal(grid, width):
         console.print(part)
-    shown = console.export_text().split("A: ")[0]
+    shown, _, notes = console.export_text().partition("A: base")
     assert "Clean" in shown
     assert "…" not in shown
-    assert ("Detectable" in shown) == (width == 120)
+    for row in grid.rows:
+        assert set(row[5].split()) <= set(shown.split())
+        assert row[6] in shown
+    assert ("Detectable" in shown) == (not left_out)
+    said = " ".join(notes.split())
+    assert "the intervals are not corrected" in said
+    assert ("Detectable: the true difference" in said) == (not left_out)
+    told = f"Left out for want of room: {left_out} (--out FILE has them)."
+    assert said.endswith(told) if left_out else "Left out" not in said
+
+
+def test_files_explain_every_column(three: Path) -> None:
+    lines = compare(three, baseline="base")
+    for ending in (".md", ".tex"):
+        assert "on how many images" in text(lines, ending)
+        assert "Detectable: the true difference" in text(lines, ending)
 
 
 ROAR = {"metric": "roar", "family": "fidelity", "label": "ROAR gradient", "threat": "", "measure": "score",

@@ -62,7 +62,9 @@ def compare(
     gates = [gating.gate(each) for each in gate or ()]
     for folder in filter(None, (first, second)):
         records.refresh(folder)
-    lines = comparing.compare(first, second, models, baseline, measure or EVERYTHING, order or ())
+    lines = comparing.compare(
+        first, second, models, baseline, measure or EVERYTHING, order or (), tell=_say
+    )
     failed = gating.failures(gates, lines)
     if as_json:
         print(text(lines, ".json"), end="")
@@ -80,3 +82,7 @@ def compare(
             f"at least {least:.4g} ({escape(line.label)} on {escape(line.dataset)})", highlight=False,
         )  # fmt: skip
     raise typer.Exit(1 if failed else 0)
+
+
+def _say(line: str) -> None:
+    err.print(line, highlight=False, markup=False)

@@ -25,10 +25,19 @@ from benchmark.report.table import DAGGER
 _HEADINGS = ("", "A", "B", "B − A", "95% interval", "p", "Better", "B : A", "n", "Detectable")
 _CAPTION = (
     "{sides} Means on the same images, seeds averaged (accuracies in %, their differences in points). p after Holm's "
-    "correction for {count} comparisons; better: the winner where p < 0.05, otherwise the difference is noise. B : A: "
-    "on how many images the one and the other has the better score. Detectable: the true difference that such a "
-    "comparison finds (p < 0.05, uncorrected) four times in five. Tests: {tests}."
+    "correction for {count} comparisons; the intervals are not corrected. Better: the winner where p < 0.05, otherwise "
+    "the difference is noise. Tests: {tests}."
 )
+_SPARE = {
+    "B : A": "B : A: on how many images the one and the other has the better score.",
+    "Detectable": (
+        "Detectable: the true difference that such a comparison finds (p < 0.05, uncorrected) four times in five."
+    ),
+    "n": "",
+    # what B and the difference say as well
+    "A": "",
+}
+"""Never the interval and p: without them a difference says nothing."""
 _UNBEATEN = (
     " ‡: not significantly better than a control of its measure, as in the tables of its run: it says no more than "
     "chance, edges or smoothness do, and neither does its lead, which is not bold."
@@ -86,7 +95,8 @@ def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
         "compare", dataset, f"{layout.title} on {dataset}", (*filter(None, [layout.heading]), *_HEADINGS),
         tuple((*((layout.row.format(*_names(line)),) if several else ()), *_cells(line)) for line in lines),
         _CAPTION.format(sides=layout.sides, count=count, tests=tests or "none") + notes,
-        frozenset(i + several for i in (1, 2, 3, 5, 8, 9)), spare=tuple(i + several for i in (8, 7, 9, 5)),
+        frozenset(i + several for i in (1, 2, 3, 5, 8, 9)),
+        spare={_HEADINGS.index(name) + several: text for name, text in _SPARE.items()},
         best=frozenset((r, 6 + several) for r, line in enumerate(lines) if _tells(line)),
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 
@@ -21,11 +21,16 @@ class Grid:
     """The columns of numbers, which stand to the right."""
     strong: Mapping[str, str] = field(default_factory=dict)
     """Cells that are to be seen at once: their text -> their colour on a terminal."""
-    spare: tuple[int, ...] = ()
-    """Columns that a narrow terminal goes without, the first one first."""
+    spare: Mapping[int, str] = field(default_factory=dict)
+    """Columns that a narrow terminal goes without, the first one first, with the sentences that explain them."""
     best: frozenset[tuple[int, int]] = frozenset()
     """(row, column) of cells in bold."""
 
     def bold(self, row: int, column: int) -> bool:
         """Whether a cell is bold on paper."""
         return self.rows[row][column] in self.strong or (row, column) in self.best
+
+    def notes(self, left_out: Collection[int] = ()) -> str:
+        """The caption, which explains of the spare columns those that are not left out."""
+        own = [text for column, text in self.spare.items() if text and column not in left_out]
+        return " ".join([self.caption, *own])

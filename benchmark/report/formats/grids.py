@@ -34,29 +34,43 @@ def grid_markdown(grid: Grid) -> str:
         lines.append(
             _pipes([f"**{text}**" if grid.bold(r, c) else text for c, text in enumerate(cells)])
         )
-    return "\n\n".join([f"## {escape(grid.title)}", "\n".join(lines), escape(grid.caption)])
+    return "\n\n".join([f"## {escape(grid.title)}", "\n".join(lines), escape(grid.notes())])
 
 
 def grid_terminal(grid: Grid, width: int = 100) -> list[RenderableType]:
     """The same for rich's console: Text objects throughout, a name is never read as markup."""
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    columns = _fitting(grid, width)
+    columns, left_out = _fitting(grid, width)
+    tight = _room(grid, columns) > width
     for i in columns:
         justify: Literal["left", "right"] = "right" if i in grid.numbers else "left"
-        shown.add_column(Text(grid.headings[i]), justify=justify, no_wrap=_short(grid, i))
+        whole = _short(grid, i) and not (tight and _breaks(grid, i))
+        shown.add_column(Text(grid.headings[i]), justify=justify, no_wrap=whole, overflow="fold")
     for r, row in enumerate(grid.rows):
         shown.add_row(*(Text(row[i], _style(grid, r, i)) for i in columns))
-    return [Text(grid.title, style="bold"), shown, Text(grid.caption, style="dim")]
+    notes = " ".join(filter(None, [grid.notes(left_out), _named(grid, left_out)]))
+    return [Text(grid.title, style="bold"), shown, Text(notes, style="dim")]
 
 
-def _fitting(grid: Grid, width: int) -> list[int]:
-    """The columns for a terminal of this width: all, or those without the spare ones that have no room."""
-    columns = list(range(len(grid.headings)))
+def _fitting(grid: Grid, width: int) -> tuple[list[int], list[int]]:
+    """The columns for a terminal of this width, and the spare ones that have no room there."""
+    columns, left_out = list(range(len(grid.headings))), []
     for spare in grid.spare:
-        if sum(_wide(grid, i) + 2 for i in columns) <= width:
+        if _room(grid, columns) <= width:
             break
         columns.remove(spare)
-    return columns
+        left_out.append(spare)
+    return columns, left_out
+
+
+def _named(grid: Grid, left_out: list[int]) -> str:
+    names = ", ".join(grid.headings[i] for i in sorted(left_out))
+    return f"Left out for want of room: {names} (--out FILE has them)." if names else ""
+
+
+def _room(grid: Grid, columns: list[int]) -> int:
+    """The characters that these columns should have, with their gaps."""
+    return sum(_wide(grid, i) + 2 for i in columns)
 
 
 def _wide(grid: Grid, column: int) -> int:
@@ -67,6 +81,11 @@ def _wide(grid: Grid, column: int) -> int:
 
 def _short(grid: Grid, column: int) -> bool:
     return column > 0 and all(len(row[column]) <= _SHORT for row in grid.rows)
+
+
+def _breaks(grid: Grid, column: int) -> bool:
+    """Whether lines of a column can break between words."""
+    return any(" " in row[column] for row in grid.rows)
 
 
 def grid_latex(grid: Grid) -> str:
@@ -84,7 +103,7 @@ def grid_latex(grid: Grid) -> str:
             *(_line(_cells(grid, r)) for r in range(len(grid.rows))),
             r"\bottomrule",
             r"\end{tabular}",
-            *minipage([tex(grid.caption)]),
+            *minipage([tex(grid.notes())]),
             r"\end{table*}",
             "",
         ]
