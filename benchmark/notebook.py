@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.report import asked
 from benchmark.report.names import norm_sign
 from benchmark.report.read import Run, read
-from benchmark.report.sets import shown, tables
+from benchmark.report.sets import tables
 from benchmark.storage import records
 
 
@@ -67,8 +68,8 @@ class Results:
         )
 
     def text(self, name: str = "main", as_format: str = "markdown") -> str:
-        """The same table as "markdown", "latex", "csv" or "json", with intervals, bold and notes."""
-        return shown(self.run, name, as_format)
+        """The same table as "markdown", "latex", "csv" or "json", with intervals, bold and notes; also "health", ..."""
+        return asked.text(self.run, name, as_format)
 
 
 def load(folder: str | Path) -> Results:

@@ -172,8 +172,8 @@ def _check_tables(suite: Suite) -> None:
     """SuiteError for a name that is taken, or a word that chooses no column."""
     own = {Path(entry.name).stem for entry in suite.metric if entry.name.endswith(".py")}
     for name, table in suite.tables.items():
-        if name in columns.NAMES:
-            taken = ", ".join(columns.NAMES)
+        if name in (*columns.NAMES, *columns.GRIDS):
+            taken = ", ".join((*columns.NAMES, *columns.GRIDS))
             raise SuiteError(
                 f"{suite.file}: tables.{name}: the name of a usual table; these are taken: {taken}"
             )

@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import Result
 from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.errors import BenchError
+from benchmark.report import asked
 from benchmark.report.best import INTERVAL
 from benchmark.report.chosen import EVERYTHING, main_words
-from benchmark.report.columns import NAMES, ColumnError, check
+from benchmark.report.columns import GRIDS, NAMES, ColumnError, check
 from benchmark.report.formats.grids import grid_latex, grid_markdown
 from benchmark.report.formats.latex import document, latex, latex_document
 from benchmark.report.formats.markdown import markdown
@@ -32,7 +34,7 @@ from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.formats.tidy_json import tidy_json
 from benchmark.report.grid import Grid
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
-from benchmark.report.sets import all_tables, shown, tables
+from benchmark.report.sets import all_tables, tables
 from benchmark.report.table import Table, table
 from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS, difference, holm
 from benchmark.suite import SuiteError
@@ -207,6 +209,7 @@ def test_a_suites_tables_are_checked_when_it_is_read(tmp_path: Path) -> None:
     for content, message in {
         '[tables.a]\ncolumns = ["gini", "clen_accuracy"]': r"toml: tables\.a\.columns\[1\] = 'clen_accuracy': no",
         '[tables.main]\ncolumns = ["gini"]': r"tables\.main: the name of a usual table",
+        '[tables.health]\ncolumns = ["gini"]': r"tables\.health: the name of a usual table",
         "[tables.a]\ncolumns = []": r"tables\.a\.columns",
         '[tables.a]\ncolumn = ["gini"]': r"'tables\.a\.columns' is missing|unknown key 'tables\.a\.column'",
     }.items():
@@ -564,11 +567,11 @@ def test_json_says_what_the_table_says() -> None:
 def test_several_data_sets_are_a_list_in_json() -> None:
     run = run_of(everything())
     twice = Run(tidy(pd.concat([run.records, run.records.assign(dataset="other")])))
-    assert [each["dataset"] for each in json.loads(shown(twice, "main", "json"))] == [
+    assert [each["dataset"] for each in json.loads(asked.text(twice, "main", "json"))] == [
         "digits",
         "other",
     ]
-    assert shown(twice, "main", "latex").count(r"\label{tab:") == 2
+    assert asked.text(twice, "main", "latex").count(r"\label{tab:") == 2
 
 
 NASTY = [
@@ -653,6 +656,61 @@ def test_one_table_is_printed_and_nothing_written(tmp_path: Path) -> None:
     assert r"\label{tab:digits}" in done.stdout
     with pytest.raises(BenchError, match="no such table"):
         CliRunner().invoke(app, ["report", str(tmp_path), "--table", "x"], catch_exceptions=False)
+
+
+LACKING = {"paper": {"columns": ["kar", "pgd@L1"]}}
+
+
+def printed(folder: Path, *words: str) -> Result:
+    done = CliRunner().invoke(app, ["report", str(folder), *words])
+    assert isinstance(done.exception, BenchError | SystemExit | None)
+    return done
+
+
+def test_a_table_that_shows_nothing_is_an_error_that_names_what_there_is(tmp_path: Path) -> None:
+    few = {"standard": {("gini", ""): np.ones((1, 1, 30))}}
+    run_of(few, tmp_path, {"invocations": [{"definition": {"tables": LACKING}}]})
+    for name, form, why in (
+        ("paper", "terminal", "this run has no column for kar, pgd@L1"),
+        ("paper", "csv", "this run has no column for kar, pgd@L1"),
+        ("robustness", "latex", "this run has no column for robustness/*"),
+        ("cost", "json", "this run has nothing to show in it"),
+        ("trends", "terminal", "this run has nothing to show in it"),
+    ):
+        done = printed(tmp_path, "--table", name, "--format", form)
+        assert done.stdout == ""
+        assert isinstance(done.exception, ReportError)
+        assert done.exception.status == 2
+        assert str(done.exception) == f"--table {name!r}: {why}; it has main, sharpness, all"
+
+
+def test_a_suites_table_without_columns_is_a_note_in_the_report(tmp_path: Path) -> None:
+    few = {"standard": {("gini", ""): np.ones((1, 1, 30))}}
+    run_of(few, tmp_path, {"invocations": [{"definition": {"tables": LACKING}}]})
+    assert printed(tmp_path).exit_code == 0
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "paper on digits" in report
+    assert "Not in this run: kar, pgd@L1." in report
+    # a paper that has it as \input goes on to compile
+    assert "Not in this run" in (tmp_path / "report" / "table-paper-digits.tex").read_text()
+
+
+def test_the_other_tables_of_a_report_are_printed_by_their_names(tmp_path: Path) -> None:
+    gini = line("standard", 0, "gini", "", 1.0)
+    passed = {**gini, "metric": "preflight", "family": "preflight", "headline": False}
+    run_of({"standard": {("gini", ""): np.ones((1, 1, 30))}}, tmp_path)
+    records = pd.concat([pd.read_parquet(tmp_path / "records.parquet"), pd.DataFrame([passed])])
+    records.to_parquet(tmp_path / "records.parquet")
+    assert "Health on digits" in printed(tmp_path, "--table", "health").stdout
+    assert "## Health on digits" in printed(tmp_path, "--table", "health", "-f", "markdown").stdout
+    assert (
+        r"\label{tab:health-digits}" in printed(tmp_path, "--table", "health", "-f", "latex").stdout
+    )
+    told = str(printed(tmp_path, "--table", "health", "-f", "csv").exception)
+    assert told == "--table health --format csv: valid formats are terminal, markdown, latex"
+    unknown = str(printed(tmp_path, "--table", "helth").exception)
+    assert "did you mean 'health'" in unknown
+    assert all(name in unknown for name in (*NAMES, *GRIDS))
 
 
 def test_the_names_of_usual_tables_are_all_known() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from benchmark.commands._options import Folder, Format, Formats, Quiet, Spread, Spreads
 from benchmark.commands._shared import err, out
-from benchmark.report.columns import NAMES
+from benchmark.report.columns import GRIDS, NAMES
 
 
 def report(
@@ -18,7 +18,7 @@ def report(
         str | None,
         typer.Option(
             "--table", "-t",
-            help=f"Print this table and write nothing: {', '.join(NAMES)}, or one of the suite's own.",
+            help=f"Print this table and write nothing: {', '.join((*NAMES, *GRIDS))}, or one of the suite's own.",
         ),
     ] = None,
     as_format: Format = Formats.terminal,
@@ -43,18 +43,11 @@ def report(
 
 def _print(folder: Path, name: str, as_format: Formats, spread: Spreads) -> None:
     """One table to the standard output."""
+    from benchmark.report import asked
     from benchmark.report.read import read
-    from benchmark.report.sets import shown
 
     if as_format is Formats.terminal:
-        from benchmark.report.formats.terminal import terminal
-        from benchmark.report.sets import tables
-
-        for part in (
-            part
-            for each in tables(read(folder, spread.value), name)
-            for part in terminal(each, out.width)
-        ):
+        for part in asked.terminal(read(folder, spread.value), name, out.width):
             out.print(part)
     else:
-        print(shown(read(folder, spread.value), name, as_format.value), end="")
+        print(asked.text(read(folder, spread.value), name, as_format.value), end="")

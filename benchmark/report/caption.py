@@ -43,7 +43,7 @@ def caption(
     known = [c for c in cells if c.seeds]
     used = f"Data: {data}." if data else ""
     if not known:
-        return f"No measure of this data set has a value. {used}".rstrip()
+        return f"No measure of this table has a value. {used}".rstrip()
     own = list(dict.fromkeys(records.loc[records["trainer"] != PRETRAINED, "model"]))
     seeds = [c.seeds for c in known]
     parts = [

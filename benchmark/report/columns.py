@@ -31,6 +31,9 @@ SETS: Mapping[str, tuple[str, ...]] = {
 
 NAMES = ("main", *SETS, "cost", "all")
 
+GRIDS = ("trends", "published", "health")
+"""Tables of another kind, whose columns nobody chooses."""
+
 MAIN = (
     *(
         "clean_accuracy",

@@ -1,7 +1,7 @@
 """Puts tables of runs into Markdown files: `python -m benchmark.report.embed FILE ...`, from the repository's root.
 
 A file says which by two marks: `<!-- table: FOLDER [NAME] -->` and `<!-- end of table -->`. NAME is a table of
-`bench report --table`, or trends, published or health; the short table without one. Instead,
+`bench report --table`; the short table without one. Instead,
 `<!-- order: FOLDER MEASURE ...: MODEL < MODEL < MODEL -->` stands for `bench compare FOLDER --order MODEL ...`.
 """
 
@@ -13,14 +13,11 @@ from pathlib import Path
 
 from benchmark.compare import compare
 from benchmark.errors import BenchError
+from benchmark.report.asked import text as shown
 from benchmark.report.compared import text as compared
-from benchmark.report.files import grids
-from benchmark.report.formats.grids import grid_markdown
-from benchmark.report.read import Run, read
-from benchmark.report.sets import shown
+from benchmark.report.read import read
 
 _MARKED = re.compile(r"(<!-- (table|order): ([^\n]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-_GRIDS = ("trends", "published", "health")
 
 
 def with_tables(text: str, root: Path) -> str:
@@ -43,16 +40,10 @@ def _order(root: Path, asked: str) -> str:
 def _table(root: Path, asked: str) -> str:
     """FOLDER [NAME]"""
     folder, _, name = asked.partition(" ")
-    return _tables(read(root / folder), name or "main")
+    return shown(read(root / folder), name or "main", "markdown")
 
 
 _CONTENTS = {"table": _table, "order": _order}
-
-
-def _tables(run: Run, name: str) -> str:
-    if name in _GRIDS:
-        return "\n".join(grid_markdown(grid) for grid in grids(run) if grid.name == name)
-    return shown(run, name, "markdown")
 
 
 if __name__ == "__main__":

@@ -9,29 +9,36 @@ from benchmark.cards import nearest
 from benchmark.report.chosen import EVERYTHING, main_words
 from benchmark.report.columns import NAMES, SETS
 from benchmark.report.cost import cost_tables
-from benchmark.report.formats.latex import latex
-from benchmark.report.formats.markdown import markdown
-from benchmark.report.formats.tidy_csv import tidy_csv
-from benchmark.report.formats.tidy_json import tidy_json
 from benchmark.report.read import ReportError, Run
 from benchmark.report.table import Table, table
 
-_FORMATS = {"markdown": markdown, "latex": latex, "csv": tidy_csv}
+
+def names(run: Run) -> list[str]:
+    """The tables of measures that can be asked for, the suite's own last."""
+    return [*NAMES, *_own(run)]
+
+
+def check_name(name: str, valid: Sequence[str]) -> None:
+    """ReportError unless it is one of the valid ones."""
+    if name not in valid:
+        raise ReportError(f"--table {name!r}: no such table{nearest(name, list(valid))}")
 
 
 def tables(run: Run, name: str) -> list[Table]:
-    """The table of a name for every data set that has something to show in it; ReportError for a name that is none."""
-    own = run.definition.get("tables") or {}
-    if name not in (*NAMES, *own):
-        raise ReportError(f"--table {name!r}: no such table{nearest(name, [*NAMES, *own])}")
+    """The table of a name for every data set that has something to show in it; ReportError for a name that is none.
+
+    The short one and the suite's own are there without columns, too: their notes say what is not.
+    """
+    own = _own(run)
+    check_name(name, names(run))
     if name == "cost":
         return cost_tables(run.trainings)
     made = [
-        table(part, name, _words(part, name, own), own.get(name, {}).get("title", ""))
+        table(part, name, _words(part, name), own.get(name, {}).get("title", ""))
         for part in run.by_dataset().values()
         if len(part.records)
     ]
-    return [each for each in made if each.columns or name == "main"]
+    return [each for each in made if each.columns or name in ("main", *own)]
 
 
 def all_tables(run: Run) -> Iterator[Table]:
@@ -43,20 +50,20 @@ def all_tables(run: Run) -> Iterator[Table]:
         for each in tables(run, name):
             if any((each.dataset, column) not in shown for column in each.columns):
                 yield each
-    for name in (*(run.definition.get("tables") or {}), "cost"):
+    for name in (*_own(run), "cost"):
         yield from tables(run, name)
 
 
-def shown(run: Run, name: str, as_format: str) -> str:
-    """The tables of a name as text: "markdown", "latex", "csv" or "json" (a list where there are several data sets)."""
-    found = tables(run, name)
-    if as_format == "json":
-        return tidy_json(found[0]) if len(found) == 1 else f"[{','.join(map(tidy_json, found))}]\n"
-    return "\n".join(_FORMATS[as_format](each) for each in found)
+def wanted(run: Run, name: str) -> Sequence[str]:
+    """The words that choose the columns of a table; none of one that takes what there is."""
+    found: Sequence[str] = _own(run).get(name, {}).get("columns") or SETS.get(name, ())
+    return found
 
 
-def _words(run: Run, name: str, own: Mapping[str, Any]) -> Sequence[str]:
-    if name == "main":
-        return main_words(run.records)
-    words: Sequence[str] = own[name]["columns"] if name in own else SETS.get(name, EVERYTHING)
-    return words
+def _words(run: Run, name: str) -> Sequence[str]:
+    return main_words(run.records) if name == "main" else wanted(run, name) or EVERYTHING
+
+
+def _own(run: Run) -> Mapping[str, Any]:
+    """The suite's own tables."""
+    return run.definition.get("tables") or {}
