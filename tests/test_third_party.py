@@ -125,14 +125,24 @@ def without_torch(words: list[str]) -> str:
         ("python:{}/own.py:NUMBER", "defines no function 'NUMBER'"),
         ("python:{}/needs.py:build", r"build\(\) of .* needs arguments; it is called without any"),
         ("python:{}/broken.py:build", r"broken\.py is not Python"),
+        ("file:{}/w.pt@{}/own.py", r"does not name its file and function; valid: .*PATH\.py:FUNCTION"),
+        ("file:{}/w.pt@{}/gone.py:build", r"gone\.py' does not exist"),
+        ("file:{}/w.pt@{}/own.py:biuld", "defines no function 'biuld'; it defines build, Net"),
+        ("file:{}/w.pt@{}/needs.py:build", r"build\(\) of .* needs arguments"),
+        ("file:{}/w.pt@{}/own.py:build?activation=gelu", "no setting 'activation'; valid: mean, std, key"),
+        ("file:{}/w.pt@Net", r"unknown architecture 'Net'.*; or PATH\.py:FUNCTION, which makes a network"),
+        ("file:{}/told.safetensors", r"unknown architecture '/x/own\.py:build'"),
     ],
 )  # fmt: skip
 def test_a_wrong_spec_is_explained_in_one_line(tmp_path, text, message):
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "needs.py").write_text("def build(classes): ...")
     (tmp_path / "broken.py").write_text("def build(:")
+    (tmp_path / "w.pt").touch()
+    told = {"architecture": "/x/own.py:build"}  # a file must not have code run
+    save_file({"x": torch.zeros(1)}, tmp_path / "told.safetensors", metadata=told)
     with pytest.raises(SpecError, match=message) as caught:
-        spec.parse(text.format(tmp_path))
+        spec.parse(text.format(tmp_path, tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -647,6 +657,12 @@ class Net(nn.Linear):
     def __init__(self): super().__init__(64, 10)
     def forward(self, x): return super().forward(x.flatten(1))
 
+class Held(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Net()
+    def forward(self, x): return self.model(x)
+
 def number(): return 3
 def leave(): raise SystemExit(1)
 def fail(): return nn.Linear("x", 2)
@@ -696,6 +712,76 @@ def test_images_a_model_does_not_take_are_named(tmp_path):
         own(tmp_path, "build", **CIFAR)
 
 
+# --- weights in a file, for a network of the user's own
+
+
+def filled(
+    tmp_path: Path, function: str, state: dict[str, torch.Tensor], query: str = ""
+) -> Loaded:
+    (tmp_path / "own.py").write_text(GOOD)
+    save_file(state, tmp_path / "w.safetensors")
+    text = f"file:{tmp_path}/w.safetensors@{tmp_path}/own.py:{function}{query}"
+    return load(spec.parse(text), **DIGITS)
+
+
+def test_a_file_fills_a_network_of_ones_own_behind_its_normalisation(tmp_path):
+    theirs, x = nn.Linear(64, 10), torch.rand(2, 1, 8, 8)
+    found = filled(tmp_path, "Net", theirs.state_dict())
+    assert not found.model.training
+    assert torch.equal(found.model(x), theirs(x.flatten(1)))
+    assert found.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    scaled = filled(tmp_path, "Net", theirs.state_dict(), "?mean=0.5&std=0.25")
+    assert torch.equal(scaled.model(x), theirs(((x - 0.5) / 0.25).flatten(1)))
+
+
+def test_a_networks_own_prefix_is_none_of_a_wrappers(tmp_path):
+    theirs = nn.Linear(64, 10)
+    state = {f"model.{name}": value for name, value in theirs.state_dict().items()}
+    for wrapped in (state, {f"module.{name}": value for name, value in state.items()}):
+        found = filled(tmp_path, "Held", wrapped)
+        assert torch.equal(found.model.net.model.weight, theirs.weight)
+    assert torch.equal(filled(tmp_path, "Net", state).model.net.weight, theirs.weight)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            "narrow",
+            r"w\.safetensors: is not a /.*own\.py:narrow: the file misses 1\.weight, 1\.bias and has in",
+        ),
+        ("Net", r"weight has shape \(10, 9\) in the file, \(10, 64\) in /.*own\.py:Net"),
+        ("fail", r"w\.safetensors: /.*own\.py: fail\(\) gives no model: TypeError: "),
+        ("number", r"own\.py: number\(\) gives back a int, not a torch\.nn\.Module"),
+    ],
+)
+def test_weights_that_do_not_fit_ones_own_network_are_one_line(tmp_path, function, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        filled(tmp_path, function, nn.Linear(9, 10).state_dict())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_key_of_a_filled_network_has_its_weights_and_its_code_not_their_places(tmp_path):
+    def key(folder: Path, code: str = GOOD, query: str = "", function: str = "Net") -> str:
+        folder.mkdir(exist_ok=True)
+        (folder / "own.py").write_text(code)
+        save_file(nn.Linear(64, 10).state_dict(), folder / "w.pt")
+        for cached in (keys.code_version, keys._code):
+            cached.cache_clear()
+        parsed = spec.parse(f"file:{folder}/w.pt@{folder}/own.py:{function}{query}")
+        return keys.key("the file's digest", checkpoint.facts(parsed))
+
+    plain = key(tmp_path / "a")
+    assert key(tmp_path / "b") == plain
+    assert key(tmp_path / "b", query="?licence=MIT") == plain
+    others = [
+        key(tmp_path / "b", GOOD.replace("x.flatten(1)", "-x.flatten(1)")),
+        key(tmp_path / "b", query="?mean=0.5&std=0.5"),
+        key(tmp_path / "b", function="build"),
+    ]
+    assert len({plain, *others}) == 4
+
+
 # --- in the tables, beside models trained here
 
 
@@ -722,7 +808,11 @@ def test_a_function_and_a_file_stand_in_one_table_and_their_digests_in_the_manif
     save_file(nn.Linear(64, 10).state_dict(), tmp_path / "w.safetensors")
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     torch.save({"1.weight": net[1].weight, "1.bias": net[1].bias}, tmp_path / "w.pt")
-    names = [f"python:{tmp_path}/own.py:build", f"file:{tmp_path}/w.pt@mlp?depth=0"]
+    names = [
+        f"python:{tmp_path}/own.py:build",
+        f"file:{tmp_path}/w.pt@mlp?depth=0",
+        f"file:{tmp_path}/w.safetensors@{tmp_path}/own.py:Net",
+    ]
     place, result = done(suite(*names), tmp_path / "run")
     assert result.failed == ()
     weights = manifest.read(place.folder)["weights"]

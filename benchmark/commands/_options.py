@@ -61,8 +61,9 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A model of others, repeatable: file:PATH@ARCHITECTURE[?mean=..&std=..], "
-        "robustbench:DATASET/THREAT/NAME, torchvision:NAME, timm:NAME or python:PATH.py:FUNCTION.",
+        help="A model of others, repeatable: file:PATH@ARCHITECTURE[?mean=..&std=..], file:PATH@PATH.py:FUNCTION "
+        "(a network of your own), robustbench:DATASET/THREAT/NAME, torchvision:NAME, timm:NAME or "
+        "python:PATH.py:FUNCTION.",
     ),
 ]
 Trainers = Annotated[

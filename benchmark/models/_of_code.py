@@ -17,9 +17,16 @@ from benchmark.models.spec import CodeSpec
 def load(spec: CodeSpec, shape: Shape) -> tuple[nn.Module, str]:
     """The model, and a digest of its parameters and buffers.
 
-    Torch's random numbers are the same whenever the function is called; a function with other ones makes another model
-    each time, which the harness notices by the digest.
+    A function with other random numbers than torch's makes another model each time, which the harness notices by it.
     """
+    model = made(spec)
+    state = model.state_dict()
+    _state.check_finite(state)
+    return model, keys.key(*([name, keys.tensor(value)] for name, value in state.items()))
+
+
+def made(spec: CodeSpec) -> nn.Module:
+    """What the function gives back. Torch's random numbers are the same whenever it is called."""
     try:
         with seeded(0):
             model = getattr(import_file(spec.path), spec.function)()
@@ -30,9 +37,7 @@ def load(spec: CodeSpec, shape: Shape) -> tuple[nn.Module, str]:
         raise ModelError(
             f"{spec.function}() gives back a {type(model).__name__}, not a torch.nn.Module"
         )
-    state = model.state_dict()
-    _state.check_finite(state)
-    return model, keys.key(*([name, keys.tensor(value)] for name, value in state.items()))
+    return model
 
 
 def facts(spec: CodeSpec) -> Any:

@@ -1,4 +1,4 @@
-"""Somebody's weights in an architecture of ours, behind a normalisation."""
+"""Somebody's weights in an architecture of ours or a network of the user's own, behind a normalisation."""
 
 from __future__ import annotations
 
@@ -9,37 +9,45 @@ from typing import Any
 from torch import nn
 
 from benchmark import keys
-from benchmark.models import _files, _state
+from benchmark.models import _files, _of_code, _state
 from benchmark.models._shape import Shape
-from benchmark.models.base import ModelError, build
-from benchmark.models.spec import FileSpec
+from benchmark.models.base import ModelError, Normalised, build
+from benchmark.models.spec import CodeSpec, FileSpec
 
 
 def load(spec: FileSpec, shape: Shape) -> tuple[nn.Module, str]:
     """The model, and the sha256 of its file. Without mean and std the images go in as they are."""
     found, digest = _files.load(spec.path, spec.sha256)
-    state = _state.parameters(found, spec.key, spec.ignore)
-    model = build(
-        spec.architecture,
-        channels=shape.channels,
-        classes=shape.classes,
-        size=shape.size,
-        mean=per_channel(spec.mean or (0.0,), shape.channels, "mean"),
-        std=per_channel(spec.std or (1.0,), shape.channels, "std"),
-        seed=0,  # every weight is replaced
-        activation=spec.activation,
-        **dict(spec.options),
-    )
+    mean = per_channel(spec.mean or (0.0,), shape.channels, "mean")
+    std = per_channel(spec.std or (1.0,), shape.channels, "std")
+    if spec.code:
+        model = Normalised(_own(spec.code), mean, std)
+    else:
+        model = build(
+            spec.architecture, channels=shape.channels, classes=shape.classes, size=shape.size,
+            mean=mean, std=std, activation=spec.activation, **dict(spec.options),
+            seed=0,  # every weight is replaced
+        )  # fmt: skip
+    state = _state.parameters(found, spec.key, spec.ignore, model.net.state_dict())
     _state.fill(model.net, state, spec.architecture)
     return model, digest
 
 
+def _own(code: CodeSpec) -> nn.Module:
+    """The network of the user's own code, its weights yet to come."""
+    try:
+        return _of_code.made(code)
+    except ModelError as error:
+        raise ModelError(f"{code.path}: {error}") from error
+
+
 def facts(spec: FileSpec) -> Any:
     """What is done with the weights, and by which code."""
-    anywhere = asdict(replace(spec, text="", path=Path(), sha256=""))
+    named = "" if spec.code else spec.architecture
+    anywhere = asdict(replace(spec, text="", path=Path(), sha256="", architecture=named, code=None))
     # whose they are changes nothing
-    own = {name: value for name, value in anywhere.items() if name not in ("licence", "source")}
-    return [own, keys.network_code(spec.architecture)]
+    own = {k: v for k, v in anywhere.items() if k not in ("licence", "source", "code")}
+    return [own, _of_code.facts(spec.code) if spec.code else keys.network_code(spec.architecture)]
 
 
 def per_channel(numbers: tuple[float, ...], channels: int, what: str) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -13,9 +13,15 @@ _PREFIXES = ("module.", "model.", "net.")
 
 
 def parameters(
-    loaded: object, key: tuple[str, ...] = (), ignore: tuple[str, ...] = ()
+    loaded: object,
+    key: tuple[str, ...] = (),
+    ignore: tuple[str, ...] = (),
+    own: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """The parameters in the loaded object, by name."""
+    """The parameters in the loaded object, by name, without the prefixes that wrappers give.
+
+    A prefix of all the network's `own` names is none of a wrapper's.
+    """
     found = _follow(loaded, key) if key else _unwrap(loaded)
     if not isinstance(found, Mapping):
         raise ModelError(f"holds no parameters by name but a {_kind(found)}; name them with key=")
@@ -30,9 +36,13 @@ def parameters(
     if not state:
         raise ModelError("holds no parameters")
     for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
+        if _begin(state, prefix) and not _begin(own, prefix):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _begin(names: Collection[str], prefix: str) -> bool:
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 def _follow(found: object, key: tuple[str, ...]) -> object:

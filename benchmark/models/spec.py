@@ -12,6 +12,12 @@ A file whose header names its architecture, as those of `bench train` do, needs 
 What such a header says of normalisation and activation holds unless the specification says otherwise (mean=0&std=1:
 none).
 
+    file:PATH@PATH.py:FUNCTION[?mean=..&std=..&key=..&ignore=..]
+
+has its network from the user's own file: what the function, called without arguments, gives back. Every weight of it is
+replaced by those of the file, which is read as safely as any other; the code is run, as with `python:` below. A file's
+header never names code.
+
     robustbench:cifar10/Linf/Wong2020Fast[?dir=FOLDER]
 
 is a model of RobustBench, its file in the layout of that library under FOLDER, $BENCH_MODELS or the user's cache.
@@ -44,7 +50,8 @@ from benchmark.models import _header, _installed, _settings, _weights_folder
 from benchmark.models._architecture import SpecError, options
 
 FORMS = {
-    "file": "file:PATH@ARCHITECTURE[?mean=..&std=..&key=..&ignore=..&activation=..&OPTION=..]",
+    "file": "file:PATH@ARCHITECTURE[?mean=..&std=..&key=..&ignore=..&activation=..&OPTION=..], "
+    "with PATH.py:FUNCTION for a network of your own",
     "robustbench": "robustbench:DATASET/THREAT/NAME[?dir=FOLDER]",
     "torchvision": "torchvision:NAME[?weights=..] or torchvision:NAME?file=PATH[&mean=..&std=..]",
     "timm": "timm:NAME or timm:NAME?file=PATH[&mean=..&std=..]",
@@ -74,6 +81,8 @@ class FileSpec:
     source: str = ""
     activation: str = "relu"
     options: tuple[tuple[str, int], ...] = ()
+    code: CodeSpec | None = None
+    """What makes the network, where it is none of our architectures."""
 
 
 @dataclass(frozen=True)
@@ -162,18 +171,40 @@ def _file(text: str, body: str) -> FileSpec:
         raise SpecError(f"does not name its file and architecture; valid: {FORMS['file']}")
     _settings.check_file(place)
     told = _header.read(place)
+    if ":" in architecture or architecture.endswith(".py"):
+        return _own_network(text, place, architecture, query, told)
     architecture = architecture or _named(place, told)
-    own = dict.fromkeys(options(architecture), _settings.integer)
+    own = dict.fromkeys(_options(architecture), _settings.integer)
     found = _settings.read(query, _FILE_READERS | own, architecture)
-    found = _from_header(told, found) | found
+    found = _from_header(told, found, _FILE_READERS) | found
     _settings.check_normalisation(found)
     extra = tuple(sorted((name, found.pop(name)) for name in own if name in found))
     return FileSpec(text, place, architecture, options=extra, **found)
 
 
+def _own_network(
+    text: str, place: Path, network: str, query: str, told: Mapping[str, str]
+) -> FileSpec:
+    code = CodeSpec(network, *_function(network, FORMS["file"]))
+    found = _settings.read(query, _OWN_READERS, network)
+    found = _from_header(told, found, _OWN_READERS) | found
+    _settings.check_normalisation(found)
+    return FileSpec(text, place, network, code=code, **found)
+
+
+_OWN_READERS = _settings.NORMALISATION | _settings.WEIGHTS | _settings.ORIGIN
 _FILE_READERS = (
     _settings.NORMALISATION | _settings.WEIGHTS | _settings.ACTIVATION | _settings.ORIGIN
 )
+
+
+def _options(architecture: str) -> tuple[str, ...]:
+    try:
+        return options(architecture)
+    except SpecError as error:
+        raise SpecError(
+            f"{error}; or PATH.py:FUNCTION, which makes a network of your own"
+        ) from None
 
 
 def _parts(body: str) -> tuple[str, str, str]:
@@ -196,13 +227,15 @@ def _named(place: Path, told: Mapping[str, str]) -> str:
     return told["architecture"]
 
 
-def _from_header(told: Mapping[str, str], found: Mapping[str, object]) -> dict[str, Any]:
+def _from_header(
+    told: Mapping[str, str], found: Mapping[str, object], readers: Mapping[str, _settings.Reader]
+) -> dict[str, Any]:
     """What the header says of settings that the specification does not give."""
     try:
         return {
-            name: _FILE_READERS[name](name, told[name])
+            name: readers[name](name, told[name])
             for name in ("mean", "std", "activation")
-            if name in told and name not in found
+            if name in told and name in readers and name not in found
         }
     except SpecError as error:
         raise SpecError(f"the file's header: {error}") from None
@@ -291,17 +324,22 @@ def _library_settings(
 
 
 def _python(text: str, body: str) -> CodeSpec:
-    path, _, function = body.rpartition(":")
+    return CodeSpec(text, *_function(body, FORMS["python"]))
+
+
+def _function(named: str, form: str) -> tuple[Path, str]:
+    """The file and the function in it that are named; SpecError if there is no such function."""
+    path, _, function = named.rpartition(":")
     place = Path(path).expanduser()
     if place.suffix != ".py" or not function.isidentifier():
-        raise SpecError(f"does not name its file and function; valid: {FORMS['python']}")
+        raise SpecError(f"does not name its file and function; valid: {form}")
     _settings.check_file(place)
     try:
         tree = ast.parse(place.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:  # not UTF-8, or with NUL bytes
         raise SpecError(f"{path} is not Python: {error}") from None
     _check_function(path, function, tree)
-    return CodeSpec(text, place, function)
+    return place, function
 
 
 def _check_function(path: str, name: str, tree: ast.Module) -> None:
