@@ -171,6 +171,21 @@ def test_a_suites_own_table_has_its_columns_in_its_order() -> None:
     assert made in list(all_tables(run))
 
 
+def test_the_cost_of_a_training_that_failed_says_so() -> None:
+    gini = [line(name, 0, "gini", "", 0.5) for name in ("standard", "fails")]
+    gini[1] |= {"value": math.nan, "n": 0, "note": "its model failed: the loss is nan"}
+    theirs = {**gini[0], "model": "file:theirs.pt@mlp", "trainer": "pretrained"}
+    cost = {"metric": "cost", "family": "cost", "label": "Training", "measure": "work"}
+    rows = [*gini, theirs, {**gini[0], **cost, "value": 1.0}]
+    (made,) = tables(Run(tidy(pd.DataFrame(rows))), "main")
+    reasons = {row.name: row.cells[-1].reason for row in made.rows}
+    assert reasons == {
+        "standard": "",
+        "fails": "its training failed",
+        "theirs.pt": "not part of this run",
+    }
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

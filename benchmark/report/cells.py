@@ -118,6 +118,7 @@ class Cell:
 
 
 ABSENT = Cell(np.nan, np.nan, np.nan, 0, 0, reason="not part of this run")
+UNTRAINED = replace(ABSENT, reason="its training failed")
 EMPTY = Cell(np.nan, np.nan, np.nan, 0, 0, shown="")
 """Where nothing is expected."""
 

@@ -11,13 +11,21 @@ import pandas as pd
 from benchmark.report.beside import Key, control, control_columns
 from benchmark.report.best import Scores, with_best
 from benchmark.report.caption import caption
-from benchmark.report.cells import ABSENT, NO_MORE, Cell, Column, cell, number_format
+from benchmark.report.cells import (
+    ABSENT,
+    NO_MORE,
+    UNTRAINED,
+    Cell,
+    Column,
+    cell,
+    number_format,
+)
 from benchmark.report.chosen import chosen, grouped
 from benchmark.report.columns import NAMES
 from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
 from benchmark.report.images import Measure, by_measure
 from benchmark.report.images import Scores as ByModel
-from benchmark.report.names import row_names, settings_in_words
+from benchmark.report.names import PRETRAINED, row_names, settings_in_words
 from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
@@ -195,11 +203,16 @@ def _cells(
         (row["model"], row["trainer"], *(row[key] for key in MEASURE)): row
         for row in pool.to_dict("records")
     }
-    names = row_names(run.records)
+    names, untrained = row_names(run.records), _untrained(run.records)
+
+    def absent(row: tuple[str, str], column: Column) -> Cell:
+        return UNTRAINED if column.family == "cost" and row in untrained else ABSENT
 
     def cells(key: Key, column: Column) -> list[Cell]:
         return [
-            cell(found[(*row, *key)], column, run.spread) if (*row, *key) in found else ABSENT
+            cell(found[(*row, *key)], column, run.spread)
+            if (*row, *key) in found
+            else absent(row, column)
             for row in names
         ]
 
@@ -219,6 +232,13 @@ def _cells(
         # a control with a column of its own is seen there
         controls.append({name: beaten[name] for name, k in beside[key].items() if k not in columns})
     return by_column, controls
+
+
+def _untrained(records: pd.DataFrame) -> set[tuple[str, str]]:
+    """(model, trainer) of trainings that came to no model: nothing could be measured of it."""
+    measured = records[(records["family"] != "preflight") & (records["trainer"] != PRETRAINED)]
+    counts = measured.groupby(["model", "trainer"])["value"].count()
+    return {(str(model), str(trainer)) for model, trainer in counts[counts == 0].index}
 
 
 def _rows(records: pd.DataFrame, by_column: Sequence[Sequence[Cell]]) -> list[Row]:
