@@ -176,6 +176,9 @@ def _factor(text: str, written: str) -> float:
         raise ValueError(f"threat {text!r} needs a number after *, as in 'Linf *0.5'") from None
 
 
+_NO_GRID = "a recipe takes one value, it is no grid; write a [[trainer]] for each, with recipe = {{ {} = ... }}"
+
+
 class _Planner:
     """The suite and the facts of its data set, asked for trainings and metrics."""
 
@@ -256,32 +259,38 @@ class _Planner:
     def recipe(self, place: str, changes: Mapping[str, Any]) -> Recipe:
         """The data set's recipe (or the named one), changed by the suite, changed by the entry."""
         fields = {field.name for field in dataclasses.fields(Recipe)}
-        given = {**self.suite.recipe, **changes}
-        values = {**self._base(place, given).recipe, **given}
+        values = {**self._base(place, changes).recipe, **self.suite.recipe, **changes}
         values.pop("named", None)
         for name in values:
             if name not in fields:
                 raise SuiteError(
-                    f"{self.suite.file}: {place}: unknown key {name!r}{nearest(name, list(fields))}"
+                    f"{self._given(place, changes, name)}: unknown key {name!r}{nearest(name, list(fields))}"
                 )
-        self.named(f"{place}.architecture", "models", values["architecture"])
+        told = self._given(place, changes, "architecture")
+        self.named(f"{told}.architecture", "models", values["architecture"])
         try:
             return TypeAdapter(Recipe).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             problem = error.errors()[0]
-            key = ".".join(map(str, problem["loc"]))
+            key, value = ".".join(map(str, problem["loc"])), problem["input"]
+            why = _NO_GRID.format(key) if isinstance(value, list) else problem["msg"]
             raise SuiteError(
-                f"{self.suite.file}: {place}: {key} = {problem['input']!r}: {problem['msg']}"
+                f"{self._given(place, changes, key)}: {key} = {value!r}: {why}"
             ) from None
 
-    def _base(self, place: str, given: Mapping[str, Any]) -> NamedRecipe:
-        """The recipe that these keys change, with the settings of trainers that go with it."""
+    def _given(self, place: str, changes: Mapping[str, Any], key: str) -> str:
+        """Where a key of a recipe stands: in these changes, or in the suite's own."""
+        return f"{self.suite.file}: {place if key in changes else 'recipe'}"
+
+    def _base(self, place: str, changes: Mapping[str, Any]) -> NamedRecipe:
+        """The recipe that is changed, with the settings of trainers that go with it."""
+        given = {**self.suite.recipe, **changes}
         if "named" not in given:
             return NamedRecipe(self.facts.recipe, self.facts.trainers)
         name, known = given["named"], self.facts.recipes
         if name not in known:
             raise SuiteError(
-                f"{self.suite.file}: {place}: {self.facts.name} has no recipe named {name!r}"
+                f"{self._given(place, changes, 'named')}: {self.facts.name} has no recipe named {name!r}"
                 f"{nearest(str(name), list(known))}"
             )
         return known[name]
@@ -297,7 +306,7 @@ class _Planner:
         self, place: str, entry: Entry, kind: Kind
     ) -> Iterator[tuple[Part, ThreatModel | None]]:
         found = self.named(place, kind, entry.name)
-        base = self._base(place, {**self.suite.recipe, **entry.recipe})
+        base = self._base(f"{place}.recipe", entry.recipe)
         own = base.trainers.get(entry.name, {}) if kind == "trainers" else {}
         settings = {**own, **entry.settings}
         levels = self._threats(f"{place}.threat", found, entry)
@@ -338,9 +347,7 @@ class _Planner:
         """The trainer's name with its threat and what differs from the data set's own settings."""
         usual = {p.name: p.default for p in part.card.parameters}
         given = usual | dict(part.settings)
-        usual |= self._base("recipe", {**self.suite.recipe, **recipe}).trainers.get(
-            part.reference, {}
-        )
+        usual |= self._base("recipe", recipe).trainers.get(part.reference, {})
         shown = {k: v for k, v in given.items() if v != usual[k]}
         # a row names its architecture anyway
         shown |= {k: v for k, v in recipe.items() if k not in ("architecture", "named")}

@@ -1,4 +1,4 @@
-"""Suite files: what to run, as TOML. A list is a grid; relative threats make one file fit every data set."""
+"""Suite files: what to run, as TOML. A list is a grid, but in recipes; relative threats fit every data set."""
 
 from __future__ import annotations
 
@@ -163,7 +163,9 @@ def _validated(content: dict[str, Any]) -> Suite:
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
-        raise SuiteError(f"{content['file']}: {_say(error.errors()[0])}") from None
+        # a key that is unknown first: it is why another one is missing
+        problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        raise SuiteError(f"{content['file']}: {_say(problem)}") from None
     _check_tables(suite)
     return suite
 
@@ -194,6 +196,8 @@ def _say(problem: Any) -> str:
         return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), valid)}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
+    if place in ("trainer", "metric") and isinstance(problem["input"], dict):
+        return f"[{place}] is a table; write [[{place}]], in double brackets, for each of them"
     return f"{place} = {problem['input']!r}: {problem['msg']}"
 
 

@@ -241,7 +241,10 @@ BAD = {
     "seeds": (["--seeds", "0,x"], "--seeds '0,x': whole numbers"),
     "limit": (["--limit", "0"], "Invalid value for '--limit'"),
     "device": (["--device", "gpu"], "--device 'gpu': valid are auto, cpu, cuda"),
-    "no file": (["--model", "file:nowhere.pt@mlp"], "nowhere.pt"),
+    "no file": (
+        ["--model", "file:nowhere.pt@mlp"],
+        "bench: --model 'file:nowhere.pt@mlp': 'nowhere.pt' does not exist",
+    ),
     "no architecture": (["--model", "file:tiny.toml"], "tiny.toml"),
     "other kind": (["--model", "hub:x@mlp"], "unknown kind 'hub'"),
     "not a checkpoint": (["--model", "file:tiny.toml@mlp"], "tiny.toml"),

@@ -228,6 +228,17 @@ def test_what_the_issue_of_quick_asks_for():
         ('controls = "none"\n' + METRIC, "controls = 'none': .*valid: false, or a list of random, edge, blurred"),
         ('controls = ["sobel"]\n' + METRIC, "controls.0 = 'sobel': Input should be 'random', 'edge' or"),
         ('[gallery]\nimage = 3\n' + METRIC, r"unknown key 'gallery\.image' \(did you mean 'images'"),
+        ('[recipe]\nlr = [0.001, 0.01]\n' + METRIC, r"s\.toml: recipe: lr = \[0.001, 0.01\]: .* is no grid; .*"
+         r"\[\[trainer\]\] for each, with recipe = \{ lr = \.\.\. \}"),
+        (TRAINER + 'recipe.lr = [0.1]\n' + METRIC, r"trainer\[0\]\.recipe: lr = \[0.1\]: .* is no grid"),
+        ('[recipe]\nepoch = 1\n' + METRIC, r"s\.toml: recipe: unknown key 'epoch' \(did you mean 'epochs'"),
+        ('[recipe]\nnamed = "kim"\n' + METRIC, r"s\.toml: recipe: digits has no recipe named 'kim'"),
+        ('[recipe]\narchitecture = "mpl"\n' + METRIC, r"s\.toml: recipe\.architecture: no model 'mpl'"),
+        ('[retrain]\nlr = "x"\n[recipe]\nlr = 1\n' + METRIC, r"s\.toml: retrain: lr = 'x'"),
+        (TRAINER + 'recipe.named = "kim"\n' + METRIC, r"trainer\[0\]\.recipe: digits has no recipe named 'kim'"),
+        ('[trainer]\nname = "trades"\n' + METRIC, r"s\.toml: \[trainer\] is a table; write \[\[trainer\]\]"),
+        ('[metric]\nname = "gini"', r"s\.toml: \[metric\] is a table; write \[\[metric\]\]"),
+        (METRIC + '[tables.x]\ncolums = ["gini"]', r"unknown key 'tables\.x\.colums' \(did you mean 'columns'\?\)"),
     ],
 )  # fmt: skip
 def test_a_wrong_line_is_explained(tmp_path, text, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,11 +29,23 @@ def planned_as(
     from benchmark.plan import plan as make
     from benchmark.suite import changed, scaled
 
+    _check_models(model or ())
     suite = changed(
         scaled(named_suite(name), scale), dataset=dataset, models=model or (), trainers=trainer or (),
         metrics=metric or (), seeds=_numbers(seeds), limit=limit, split=split,
     )  # fmt: skip
     return make(suite)
+
+
+def _check_models(texts: Sequence[str]) -> None:
+    """BenchError that names the option, which an error of the suite that they become part of would not."""
+    from benchmark.models.spec import SpecError, parse
+
+    for text in texts:
+        try:
+            parse(text)
+        except SpecError as error:  # "model 'TEXT': ..."
+            raise BenchError(f"--{error}") from None
 
 
 def _numbers(seeds: str | None) -> list[int]:
