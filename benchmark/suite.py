@@ -28,6 +28,8 @@ else:
     import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "suites"
+NONE = "none"
+"""In the place of a trainer's name on the command line."""
 
 
 class SuiteError(BenchError):
@@ -228,13 +230,30 @@ def changed(
 ) -> Suite:
     """The suite as the command line changes it; the file's checks hold for the result as well."""
     content = suite.model_dump(exclude={"trainer", "metric"})
-    content["trainer"] = _chosen(suite.trainer, trainers, "trainers")
+    content["trainer"] = _trainers(suite, trainers, models)
     content["metric"] = _chosen(suite.metric, metrics, "metrics")
     content["model"] = [*suite.model, *models]
     content["file"] = suite.file
     content |= {k: v for k, v in {"dataset": dataset, "limit": limit, "split": split}.items() if v}
     whole = suite.model_copy(update={"dataset": content["dataset"]})
     return _validated({**content, "seeds": list(seeds) or suite.seeds, "whole": whole})
+
+
+def _trainers(suite: Suite, names: Sequence[str], models: Sequence[str]) -> list[dict[str, Any]]:
+    """The trainers that are chosen; "none" leaves the suite's out, so that only models of others are measured."""
+    if NONE not in names:
+        return _chosen(suite.trainer, names, "trainers")
+    others = [name for name in names if name != NONE]
+    if named := [name for name in others if not name.endswith(".py")]:
+        raise SuiteError(
+            f"--trainer none leaves all trainers of the suite out, --trainer {named[0]} names one; give one of them"
+        )
+    if not (others or models or suite.model):
+        raise SuiteError(
+            f"--trainer none: {suite.file} has no models of others, so that nothing is left to measure; "
+            "name one with --model"
+        )
+    return _chosen((), others, "trainers")
 
 
 def _chosen(entries: Sequence[Entry], names: Sequence[str], kind: Kind) -> list[dict[str, Any]]:

@@ -312,12 +312,28 @@ def test_the_command_line_selects_what_a_suite_has_and_adds_what_it_has_not(tmp_
     )
     assert names(trainers=[str(own)]) == ["standard", "pgd_at", "sagr", str(own)], "a file is added"
     assert names(trainers=["standard", str(own)]) == ["standard", str(own)]
+    assert names(trainers=["none", str(own)]) == [str(own)]
     kept = changed(base, trainers=["pgd_at"]).trainer[0]
     assert kept.settings == {"steps": 5}, "the suite's settings stay"
     assert changed(base, seeds=[3, 4], limit=7).seeds == [3, 4]
     for wrong in ({"limit": 0}, {"seeds": [1, 1]}):
         with pytest.raises(SuiteError):
             changed(base, **wrong)
+
+
+def test_none_leaves_the_trainers_of_a_suite_out(tmp_path):
+    (tmp_path / "theirs.pt").touch()
+    theirs = f"file:{tmp_path}/theirs.pt@mlp"
+    made = plan(changed(read("smoke"), trainers=["none"], models=[theirs]))
+    assert [training.model for training in made.trainings] == [theirs]
+    held = read("smoke").model_copy(update={"model": [theirs]})
+    assert plan(changed(held, trainers=["none"])).trainings == made.trainings
+    with pytest.raises(
+        SuiteError, match=r"--trainer none: .*smoke\.toml has no models of others.*--model"
+    ):
+        changed(read("smoke"), trainers=["none"])
+    with pytest.raises(SuiteError, match="--trainer trades names one; give one of them"):
+        changed(read("smoke"), trainers=["none", "trades"], models=[theirs])
 
 
 def test_one_metric_of_a_starred_suite_can_be_chosen():

@@ -70,7 +70,8 @@ Trainers = Annotated[
     list[str] | None,
     typer.Option(
         "--trainer", "-t",
-        help="A name: only this trainer. A .py file: your own, beside the others. Repeatable.",
+        help="A name: only this trainer. A .py file: your own, beside the others. Repeatable. none: none of the "
+        "suite's, only models of others (--model).",
     ),
 ]  # fmt: skip
 Metrics = Annotated[
