@@ -289,6 +289,39 @@ def test_show_says_how_a_map_is_read_and_what_a_random_one_scores():
             assert facts[title.lower()] == sections[title]
 
 
+TRAINERS = {
+    "loss": "def mine(model, x, y, step, *, beta: float = 1.0):",
+    "objective": "def mine(model, setup, *, beta: float = 1.0):",
+}
+
+
+@pytest.mark.parametrize("head", TRAINERS.values(), ids=TRAINERS)
+def test_show_takes_a_trainer_of_ones_own(tmp_path, head):
+    (tmp_path / "mine.py").write_text(f'raise SystemExit("run")\n{head}\n    """My loss."""\n')
+    text, facts = describe(str(tmp_path / "mine.py"))
+    assert text.startswith("mine: trainer\n\nMy loss.")
+    assert "beta = 1.0 (float)" in text
+    assert facts["kind"] == "trainers"
+
+
+def test_show_takes_a_metric_of_ones_own_and_says_what_is_wrong_with_one(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        'def mine(case):\n    """Mine.\n\n    Measures:\n        good (higher, 0..1): Good.\n    """\n'
+    )
+    text, facts = describe(str(path))
+    assert text.startswith("mine: metric (own)")
+    assert facts["measures"][0]["name"] == "good"
+    path.write_text('def mine(case):\n    """Mine."""\n')
+    with pytest.raises(CardError, match="names no measures"):
+        describe(str(path))
+    path.write_text("def other(): ...")
+    with pytest.raises(CardError, match="must define a function 'mine', named as the file"):
+        describe(str(path))
+    with pytest.raises(CardError, match="no such file"):
+        describe(str(tmp_path / "none.py"))
+
+
 def test_what_nothing_is_called_names_three_at_most():
     with pytest.raises(
         CardError, match=r"^nothing is called 'nonsense'; see bench list trainers, metrics, "

@@ -90,9 +90,7 @@ def nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:
 def card(kind: Kind, name: str) -> Card:
     """The card of a method by name, or by the path of a user's file; CardError if there is none."""
     if name.endswith(".py"):
-        path = Path(name).expanduser().resolve()
-        if not path.is_file():
-            raise CardError(f"no such file: {name}")
+        path = _file(name)
         if taken := cards(kind).get(path.stem):
             raise CardError(_same_name(path, taken))
         return _read(kind, path, family="own" if kind == "metrics" else "", module="")
@@ -100,6 +98,20 @@ def card(kind: Kind, name: str) -> Card:
     if name not in known:
         raise CardError(f"no {kind.removesuffix('s')} {name!r}{nearest(name, list(known))}")
     return known[name]
+
+
+def own(name: str) -> Card:
+    """The card of a user's file: of a metric, which takes nothing but a case, or of a trainer."""
+    path = _file(name)
+    taken = _function(path, _tree(path), path.stem).args
+    return card("metrics" if len([*taken.posonlyargs, *taken.args]) == 1 else "trainers", name)
+
+
+def _file(name: str) -> Path:
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise CardError(f"no such file: {name}")
+    return path
 
 
 def _same_name(path: Path, taken: Card) -> str:
@@ -153,19 +165,13 @@ def _blurred(card: Card, name: str) -> Card:
 
 def _read(kind: Kind, path: Path, family: str, module: str, name: str = "") -> Card:
     """The card of the function `name` (by default the file's own name) of a source file."""
-    name = name or path.stem
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except (SyntaxError, ValueError) as error:  # not UTF-8, or with NUL bytes
-        raise CardError(f"{path} is not Python: {error}") from None
-    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name]
-    if not functions:
-        raise CardError(f"{path} must define a function {name!r}, named as the file")
+    name, tree = name or path.stem, _tree(path)
+    function = _function(path, tree, name)
     # what a data set or architecture is stands at the head of its file
-    described = tree if kind in ("datasets", "models") else functions[0]
+    described = tree if kind in ("datasets", "models") else function
     definition, sections = split(ast.get_docstring(described) or name)
     helps = dict(entries(sections.get("Args", "")))
-    parameters = tuple(settings(path, kind, functions[0], tree, helps))
+    parameters = tuple(settings(path, kind, function, tree, helps))
     check_label(path, sections.get("Label", name), [p.name for p in parameters])
     return Card(
         kind, name, family, path, module,
@@ -175,6 +181,20 @@ def _read(kind: Kind, path: Path, family: str, module: str, name: str = "") -> C
         parameters=parameters,
         measures=measures(path, name, sections.get("Measures", "")) if kind == "metrics" else (),
     )  # fmt: skip
+
+
+def _tree(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, ValueError) as error:  # not UTF-8, or with NUL bytes
+        raise CardError(f"{path} is not Python: {error}") from None
+
+
+def _function(path: Path, tree: ast.Module, name: str) -> ast.FunctionDef:
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name]
+    if not functions:
+        raise CardError(f"{path} must define a function {name!r}, named as the file")
+    return functions[0]
 
 
 def import_file(path: Path) -> ModuleType:

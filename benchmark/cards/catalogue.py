@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from benchmark import suite as suites
-from benchmark.cards import KINDS, Card, CardError, Kind, cards
+from benchmark.cards import KINDS, Card, CardError, Kind, cards, own
 from benchmark.datasets.defaults import defaults
 from benchmark.datasets.defaults import names as dataset_names
 from benchmark.models import published
@@ -39,13 +39,19 @@ def catalogue(what: str) -> list[dict[str, str]]:
 
 
 def describe(name: str) -> tuple[str, dict[str, Any]]:
-    """The card of anything that has a name, as text and as facts; CardError or SpecError with the nearest names."""
+    """The card of anything that has a name, or of a user's file, as text and as facts.
+
+    CardError or SpecError with the nearest names if there is none.
+    """
     if name.startswith(published.PREFIX):
         return published.describe(name)
     if name.startswith(("torchvision:", "timm:", "file:", "python:")):
         from benchmark.models._shown import describe as shown
 
         return shown(name)
+    if name.endswith(".py"):
+        card = own(name)
+        return _card_text(card), _card_facts(card)
     found: list[tuple[str, dict[str, Any]]] = []
     if name in suites.names():
         suite = suites.read(name)

@@ -15,12 +15,16 @@ def show(
         str,
         typer.Argument(
             metavar="NAME",
-            help="sagr, auto_attack, cifar10, kim2019, robustbench:cifar10/Linf, timm:NAME, file:PATH@ARCH, ...",
+            help="sagr, auto_attack, ./mine.py, cifar10, kim2019, robustbench:cifar10/Linf, timm:NAME, "
+            "file:PATH@ARCH, ...",
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Show the card of a trainer, metric, attribution, attack, model, data set or suite (bench list names them)."""
+    """Show the card of a trainer, metric, attribution, attack, model, data set or suite (bench list names them).
+
+    Also of your own trainer or metric, by the path of its file.
+    """
     from benchmark.cards.catalogue import describe
 
     text, facts = describe(name)
