@@ -9,18 +9,27 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.report import asked
-from benchmark.report.names import norm_sign
+from benchmark.report.chosen import EVERYTHING, chosen
+from benchmark.report.names import norm_sign, row_names
 from benchmark.report.read import Run, read
 from benchmark.report.sets import tables
 from benchmark.storage import records
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """A run's folder; the columns of its frames stand in docs/data.md."""
 
     folder: Path
     run: Run
+
+    def __repr__(self) -> str:
+        suite = self.run.manifest.get("suite", "?")
+        models, (measures, _) = row_names(self.records), chosen(self.records, EVERYTHING)
+        return (
+            f"Results(suite {suite} on {', '.join(self.run.by_dataset()) or 'no data set'}: "
+            f"{len(models)} models, {len(measures)} measures, in {self.folder})"
+        )
 
     @property
     def records(self) -> pd.DataFrame:

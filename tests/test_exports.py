@@ -205,6 +205,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_results_say_in_a_line_what_they_are(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"suite": "mine"}')
+    told = f"Results(suite mine on digits: 2 models, 2 measures, in {folder})"
+    assert repr(benchmark.load(folder)) == told
+
+
 def test_a_folder_is_frames_in_one_line(folder: Path) -> None:
     results = benchmark.load(folder)
     assert [
