@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.main import get_command
 
 from benchmark.cards import cards
+from benchmark.cli import app
 from benchmark.measuring.place import dataset
 from benchmark.measuring.training import untrained
 from benchmark.plan import DataSpec
@@ -91,6 +93,37 @@ def test_plan_counts_and_trains_nothing(place):
         "standard, seed 2"
         in bench(place, "plan", "--suite", "tiny.toml", "--seeds", "0,1,2").stdout
     )
+    assert listed(place) == ["tiny.toml"]
+
+
+def test_what_is_run_can_be_planned_by_the_same_line(place):
+    commands = get_command(app).commands
+    of_run, of_plan = (
+        {name: each for each in commands[command].params for name in each.opts}
+        for command in ("run", "plan")
+    )
+    assert of_run.keys() <= of_plan.keys()
+    assert of_run["--suite"].default == of_plan["--suite"].default
+    line = [
+        *("--suite", "tiny.toml", "--device", "cuda", "--executor", "ray", "--address", "auto"),
+        *(
+            "--out",
+            "here",
+            "--store",
+            "there",
+            "--data",
+            "d",
+            "--refresh",
+            "gini",
+            "-q",
+            "--strict",
+        ),
+    ]
+    made = bench(place, "plan", *line)
+    assert made.returncode == 0, made.stderr
+    unused = "--device, --executor, --address, --out, --store, --data, --refresh, --quiet, --strict"
+    assert made.stderr == f"without effect on a plan: {unused}\n"
+    assert made.stdout == bench(place, "plan", "--suite", "tiny.toml").stdout
     assert listed(place) == ["tiny.toml"]
 
 

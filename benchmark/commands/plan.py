@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,20 +25,39 @@ from benchmark.commands._options import (
     Trainers,
     Workers,
 )
-from benchmark.commands._shared import out, planned_as
+from benchmark.commands._shared import err, out, planned_as
+
+# without the environment's values: they are no words of this command
+_of_run = partial(
+    typer.Option,
+    rich_help_panel="Options of bench run, without effect on a plan",
+)
 
 
 def plan(
-    suite: Suite,
+    suite: Suite = "quick",
     dataset: Dataset = None, model: Models = None, trainer: Trainers = None, metric: Metrics = None,
     seeds: Seeds = None, limit: Limit = None, split: Split = None, scale: Scale = None,
     workers: Workers = None, as_json: Json = False,
+    device: Annotated[str | None, _of_run("--device")] = None,
+    executor: Annotated[Literal["processes", "ray"] | None, _of_run("--executor")] = None,
+    address: Annotated[str | None, _of_run("--address")] = None,
+    folder: Annotated[Path | None, _of_run("--out", "-o")] = None,
+    store: Annotated[str | None, _of_run("--store")] = None,
+    data: Annotated[Path | None, _of_run("--data")] = None,
+    refresh: Annotated[list[str] | None, _of_run("--refresh")] = None,
+    quiet: Annotated[bool, _of_run("--quiet", "-q")] = False,
+    strict: Annotated[bool, _of_run("--strict")] = False,
 ) -> None:  # fmt: skip
     """Show the cells of a suite, their number and an estimate of the time. Trains nothing."""
     from benchmark.controls import counted
     from benchmark.executors import processes
     from benchmark.running import costs
 
+    _say_unused(
+        device=device, executor=executor, address=address, out=folder, store=store, data=data,
+        refresh=refresh, quiet=quiet, strict=strict,
+    )  # fmt: skip
     planned = planned_as(suite, dataset, model, trainer, metric, seeds, limit, split, scale)
     overview = costs.overview(planned, workers or processes.usual("cpu"))
     if as_json:
@@ -55,6 +77,11 @@ def plan(
         f"{planned.data.name}, {overview['refits']} retrainings at most.\n{overview['estimate']}",
         highlight=False,
     )
+
+
+def _say_unused(**options: object) -> None:
+    if given := [f"--{name}" for name, value in options.items() if value]:
+        err.print(f"without effect on a plan: {', '.join(given)}", highlight=False)
 
 
 def _named(metric: Any, threat: Any, controls: int) -> str:
