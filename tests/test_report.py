@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.errors import BenchError
+from benchmark.report.asked import text as in_text
 from benchmark.report.best import with_best
 from benchmark.report.cells import Cell, Column, cell
 from benchmark.report.chosen import EVERYTHING, main_words
@@ -42,7 +43,6 @@ from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
 from benchmark.report.saliency import heading
 from benchmark.report.series import named, threat
-from benchmark.report.sets import shown as in_text
 from benchmark.report.sets import tables
 from benchmark.report.style import styled
 from benchmark.report.table import Table
