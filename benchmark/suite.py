@@ -234,7 +234,8 @@ def changed(
     content["metric"] = _chosen(suite.metric, metrics, "metrics")
     content["model"] = [*suite.model, *models]
     content["file"] = suite.file
-    content |= {k: v for k, v in {"dataset": dataset, "limit": limit, "split": split}.items() if v}
+    given = {"dataset": dataset, "limit": limit, "split": split}
+    content |= {name: value for name, value in given.items() if value is not None}
     whole = suite.model_copy(update={"dataset": content["dataset"]})
     return _validated({**content, "seeds": list(seeds) or suite.seeds, "whole": whole})
 

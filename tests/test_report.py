@@ -310,7 +310,14 @@ ACCURACY = Column("robustness", "Clean", "", "accuracy", "higher", 100.0, ".1f",
 
 def made(mean: float, low: float, high: float) -> Cell:
     """A cell of the accuracy column."""
-    usual = {"n": 9, "seeds": 1, "seed_min": mean, "seed_max": mean, "note": ""}
+    usual = {
+        "n": 9,
+        "seeds": 1,
+        "seed_min": mean,
+        "seed_max": mean,
+        "seed_sd": math.nan,
+        "note": "",
+    }
     return cell(pd.Series({"value": mean, "low": low, "high": high, **usual}), ACCURACY)
 
 

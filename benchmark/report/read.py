@@ -78,8 +78,9 @@ class Run:
     @property
     def definition(self) -> dict[str, Any]:
         """The suite, as its latest invocation had it; empty where that is not known."""
-        invocations = self.manifest.get("invocations") or [{}]
-        return invocations[-1].get("definition") or {}
+        invocations = self.manifest.get("invocations")
+        last = invocations[-1] if isinstance(invocations, list) and invocations else {}
+        return last.get("definition") or {}
 
     def by_dataset(self) -> dict[str, Run]:
         """The run cut into one run a data set, in the order of the records; the same ones at every call."""
