@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -302,6 +302,20 @@ def test_scores_stand_beside_their_controls() -> None:
     assert np.asarray(hollow[0].get_xdata()) == pytest.approx([0.1, 0.1 + 1 / 3, 0.1 + 2 / 3])
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["random maps", "edges", "the model's maps, blurred"]
+
+
+def test_a_control_that_is_a_line_here_and_a_marker_there_has_one_entry_in_the_legend() -> None:
+    one = crowd(3)
+    varied = one.records.assign(metric="kar", label="KAR gradient")
+    edges = varied["measure"] == "edge_score"
+    varied.loc[edges, "value"] = [-0.5, -0.4, -0.3]
+    both = replace(one, records=pd.concat([one.records, varied]))
+    (figure,) = fidelity_controls(both).values()
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["random maps", "edges", "the model's maps, blurred"]
+    shown = [(line.get_linestyle(), line.get_marker()) for line in legend.get_lines()]
+    assert shown == [("--", "None"), ("--", "s"), ("None", "D")]
 
 
 def test_names_beside_a_plot_are_not_cut() -> None:

@@ -116,17 +116,21 @@ def _hollow(name: str) -> dict[str, Any]:
 def _legend(
     figure: Figure, panels: Mapping[str, tuple[pd.DataFrame, dict[str, pd.DataFrame]]]
 ) -> None:
-    """What was drawn for each control, the markers and the lines."""
+    """What was drawn for each control: its line, its marker, or both."""
     drawn = {
-        (name, np.ptp(own["value"]) == 0): None
+        (name, np.ptp(own["value"]) == 0)
         for _, controls in panels.values()
         for name, own in controls.items()
     }
-    shown = sorted(drawn, key=lambda one: (CONTROLS.index(one[0]), one[1]))
+    shown = [name for name in CONTROLS if {(name, True), (name, False)} & drawn]
     handles = [
-        Line2D([], [], color=GREY, ls=LINES[name], lw=1.2) if line else Line2D([], [], **_hollow(name))
-        for name, line in shown
+        Line2D(
+            [], [], color=GREY, lw=1.2,
+            **(_hollow(name) if (name, False) in drawn else {})
+            | {"ls": LINES[name] if (name, True) in drawn else ""},
+        )
+        for name in shown
     ]  # fmt: skip
     seeds = pd.concat([scores["seeds"] for scores, _ in panels.values()])
     title = f"lines: 95% intervals {held(seeds)}, refits included; grey: controls"
-    legend_below(figure, handles, [NAMES[name] for name, _ in shown], title)
+    legend_below(figure, handles, [NAMES[name] for name in shown], title)
