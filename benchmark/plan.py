@@ -126,15 +126,17 @@ def plan(suite: Suite) -> Plan:
 
 
 def _distinct(trainings: Iterator[Training], file: str) -> Iterator[Training]:
-    """Each training once; SuiteError if two different ones would have one name in the tables."""
+    """Each training once, by its first name; SuiteError if two different ones would have one name in the tables."""
     seen: dict[tuple[str, str, int], Training] = {}
+    known: set[Training] = set()
     for training in trainings:
         name = (training.model, training.label, training.seed)
-        if name not in seen:
-            seen[name] = training
-            yield training
-        elif seen[name] != training:
+        if seen.setdefault(name, training) != training:
             raise SuiteError(f"{file}: two different trainings are called {training.label!r}")
+        nameless = dataclasses.replace(training, label="")
+        if nameless not in known:
+            known.add(nameless)
+            yield training
 
 
 def _surrogate_setting(metric: Card) -> Parameter | None:
@@ -216,7 +218,7 @@ class _Planner:
         recipe = self.recipe(f"{place}.recipe", entry.recipe)
         return Training(
             self.data, recipe.architecture, part, recipe, level, level or self.threat,
-            seed, self._label(part, level, entry.recipe), self.reference,
+            seed, self._label(part, level, entry, place), self.reference,
         )  # fmt: skip
 
     def metrics(self) -> Iterator[tuple[Part, ThreatModel | None]]:
@@ -343,12 +345,19 @@ class _Planner:
         except ValueError as error:
             raise SuiteError(f"{self.suite.file}: {place}: {error}") from None
 
-    def _label(self, part: Part, level: ThreatModel | None, recipe: Mapping[str, Any]) -> str:
-        """The trainer's name with its threat and what differs from the data set's own settings."""
+    def _label(self, part: Part, level: ThreatModel | None, entry: Entry, place: str) -> str:
+        """The trainer's name with its threat, what differs from the data set's own settings, and what the entry varies:
+        of a grid the default says its value, too."""
+        recipe = entry.recipe
         usual = {p.name: p.default for p in part.card.parameters}
         given = usual | dict(part.settings)
         usual |= self._base("recipe", recipe).trainers.get(part.reference, {})
-        shown = {k: v for k, v in given.items() if v != usual[k]}
+        varied = {
+            name
+            for name, value in entry.settings.items()
+            if len(self._choices(place, part.card, name, value)) > 1
+        }
+        shown = {k: v for k, v in given.items() if v != usual[k] or k in varied}
         # a row names its architecture anyway
         shown |= {k: v for k, v in recipe.items() if k not in ("architecture", "named")}
         details = [str(level)] if level else []

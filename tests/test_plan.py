@@ -29,14 +29,21 @@ def test_a_list_is_a_grid(tmp_path):
     labels = [
         "trades (Linf 0.1, beta=1.0)",
         "trades (L2 0.5, beta=1.0)",
-        "trades (Linf 0.1)",
-        "trades (L2 0.5)",
+        "trades (Linf 0.1, beta=6.0)",
+        "trades (L2 0.5, beta=6.0)",
     ]
     assert [t.label for t in made.trainings] == [label for label in labels for _ in range(2)]
     assert [t.seed for t in made.trainings] == [0, 1] * 4
     settings = [dict(cell.metric.settings) for cell in made.cells[:3]]
     assert settings == [{"percents": (10, 50)}, {"percents": (90,)}, {}]
     assert len(made.cells) == 8 * 3
+
+
+def test_what_stands_alone_and_in_a_grid_is_one_row_by_its_first_name(tmp_path):
+    grid = '[[trainer]]\nname = "trades"\nbeta = [1.0, 6.0]\n'
+    made = planned(tmp_path, '[[trainer]]\nname = "trades"\n' + grid + METRIC)
+    labels = ["trades (Linf 0.1)", "trades (Linf 0.1, beta=1.0)"]
+    assert [t.label for t in made.trainings] == [label for label in labels for _ in range(2)]
 
 
 def test_a_setting_equal_to_the_default_is_no_other_cell(tmp_path):
@@ -258,7 +265,10 @@ def test_a_suite_needs_a_model_and_a_plain_name(tmp_path):
 
 def test_what_differs_from_the_data_sets_own_settings_is_in_the_name(tmp_path):
     """On CIFAR-10 Adv-GSCT's own setting is offend = step; the trainer's default is another name there."""
-    text = '[[trainer]]\nname = "adv_gsct"\noffend = ["mask", "step", "mask+step"]\n' + METRIC
+    offends = ("mask", "step", "mask+step")
+    text = (
+        "".join(f'[[trainer]]\nname = "adv_gsct"\noffend = "{one}"\n' for one in offends) + METRIC
+    )
     (tmp_path / "s.toml").write_text(
         HEAD.replace("digits", "cifar10").replace("[0, 1]", "[0]") + text
     )
