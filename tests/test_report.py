@@ -323,13 +323,16 @@ def made(mean: float, low: float, high: float) -> Cell:
 
 def test_bold_is_the_best_and_what_is_not_clearly_worse() -> None:
     tie = made(0.90001, 0.9, 0.90003)
-    cells = [made(0.90004, 0.85, 0.95), tie, made(0.8, 0.7, 0.91), made(0.5, 0.4, 0.6)]
+    cells = [made(0.90004, 0.85, 0.95), tie, made(0.86, 0.8, 0.91), made(0.5, 0.4, 0.6)]
     cells.append(made(math.nan, math.nan, math.nan))
     assert [c.best for c in with_best(cells, ACCURACY)] == [True, True, True, False, False]
     lower = replace(ACCURACY, direction="lower")
     assert [c.best for c in with_best(cells, lower)] == [False, False, False, True, False]
     assert not any(c.best for c in with_best(cells, replace(ACCURACY, direction="")))
     assert not any(c.best for c in with_best(cells[3:], ACCURACY))
+    # a spread that is too large to tell a row from the best does not make it a good one
+    vague = made(0.6, 0.0, 1.0)
+    assert [c.best for c in with_best([*cells[:3], vague], ACCURACY)] == [True, True, True, False]
     # where no row is clearly worse, bold would say nothing
     assert not any(c.best for c in with_best([*cells[:3], cells[4]], ACCURACY))
 

@@ -282,7 +282,7 @@ def test_refits_and_seeds_are_in_the_test_and_in_the_caption_where_there_are_any
 ) -> None:
     rng = np.random.default_rng(0)
     refits = np.array([[[0.0], [0.2]], [[0.1], [0.0]]])
-    levels = {"a": 0.5, "b": 0.4, "c": -0.9}
+    levels = {"a": 0.5, "b": 0.47, "c": -0.9}
     apart = {
         name: {("roar", ""): v + refits + rng.normal(0, 0.01, (2, 2, 50))}
         for name, v in levels.items()

@@ -1,4 +1,4 @@
-"""What is bold: the best of a column and all rows that are not significantly worse."""
+"""What is bold: the best of a column and all rows near it that are not significantly worse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def with_best(cells: Sequence[Cell], column: Column, scores: Sequence[Scores] = 
 
     Each row is compared with the best on the images that both were judged on (benchmark/statistics/paired.py), and p
     corrected for as many comparisons (Holm); below 0.05 is significant. Without scores of single images a row is not
-    clearly worse whose interval holds the best's mean. What reads the same is bold together.
+    clearly worse whose interval holds the best's mean. Either way its mean has to lie within the interval of the best:
+    that its own spread is too large to tell it from the best makes no row a good one. What reads the same is bold
+    together.
     """
     known = [i for i, each in enumerate(cells) if not np.isnan(each.mean)]
     if len(known) < 2 or not column.direction:
@@ -60,6 +62,6 @@ def _compared(
 def _holds(cell: Cell, best: Cell) -> bool:
     if cell is best or (cell.shown == best.shown and not np.isnan(cell.mean)):
         return True
-    if np.isfinite(cell.p):
-        return cell.p >= LEVEL
-    return cell.low <= best.mean <= cell.high
+    if np.isfinite(best.low) and not best.low <= cell.mean <= best.high:
+        return False
+    return cell.p >= LEVEL if np.isfinite(cell.p) else cell.low <= best.mean <= cell.high

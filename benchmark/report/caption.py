@@ -89,10 +89,13 @@ def _bold(cells: Sequence[Cell]) -> str:
     if not tests:
         clearly = " (whose interval holds the best's mean)" if ways else ""
         worse = f"clearly worse{clearly}" if ways else "worse"
-        return f"Bold: the best of a column and all that is not {worse}, unless that is every row."
+        return (
+            "Bold: the best of a column and all within its interval that is not "
+            f"{worse}, unless that is every row."
+        )
     return (
-        "Bold: the best of a column and all that is not significantly worse on the same images (p < 0.05 after Holm's "
-        f"correction over the column; {', '.join(tests)}), unless that is every row."
+        "Bold: the best of a column and all within its interval that is not significantly worse on the same images "
+        f"(p < 0.05 after Holm's correction over the column; {', '.join(tests)}), unless that is every row."
         + " Without scores of single images: all whose interval holds the best's mean."
         * (INTERVAL in ways)
     )
