@@ -52,7 +52,11 @@ def test_a_trainer_runs_by_its_path(tmp_path: Path, example: str) -> None:
     (tmp_path / "smooth.py").write_text(example)
     (tmp_path / "own.toml").write_text(SUITE % "smooth.py")
     bench(tmp_path, "run", "--suite", "own.toml", "--workers", "1")
-    assert rows(tmp_path / "results/own") == ["standard", "smooth", "smooth (share=0.2)"]
+    assert rows(tmp_path / "results/own") == [
+        "standard",
+        "smooth (share=0.1)",
+        "smooth (share=0.2)",
+    ]
 
 
 def test_a_trainer_runs_by_its_name_from_an_installed_package(tmp_path: Path, example: str) -> None:
@@ -67,7 +71,7 @@ def test_a_trainer_runs_by_its_name_from_an_installed_package(tmp_path: Path, ex
     assert "label and spread over all classes" in bench(work, "show", "smooth", path=site)
     (work / "own.toml").write_text(SUITE % "smooth")
     bench(work, "run", "--suite", "own.toml", "--workers", "1", path=site)
-    assert rows(work / "results/own") == ["standard", "smooth", "smooth (share=0.2)"]
+    assert rows(work / "results/own") == ["standard", "smooth (share=0.1)", "smooth (share=0.2)"]
     # its paper is none of those that the suite knows
     cite = bench(work, "export", "results/own", "--what", "bibtex", path=site)
     assert "% training smooth: Szegedy et al. 2016" in cite
