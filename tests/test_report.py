@@ -745,7 +745,7 @@ def test_a_suite_may_call_rows_by_other_names(records: pd.DataFrame, tmp_path: P
     robust = records["trainer"].str.endswith("(Linf 0.1)")
     trained = records.assign(train_threat=records["train_threat"].mask(robust, "Linf 0.1"))
     trained.to_parquet(tmp_path / "records.parquet")
-    names = {"pgd_at": "PGD-AT", "standard": "Plain", "nobody": "Nobody"}
+    names = {"pgd_at": "PGD-AT", "standard": "Plain", "nobody": "PGD"}
     manifest = {"invocations": [{"definition": {}}, {"definition": {"names": names}}]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     run = read(tmp_path)
@@ -757,6 +757,11 @@ def test_a_suite_may_call_rows_by_other_names(records: pd.DataFrame, tmp_path: P
     assert {"PGD-AT", "Plain"} < {row.name for row in main.rows}
     assert main.caption.endswith("No row to be called by another name: nobody.")
     assert {"PGD-AT", "Plain"} < set(named(run.records)["row"])
+
+
+def test_one_name_for_two_rows_leaves_them_two() -> None:
+    rows = pd.DataFrame({"model": "cnn", "trainer": ["a", "b", "c"], "called": ["X", "X", ""]})
+    assert list(row_names(rows).values()) == ["X (a)", "X (b)", "c"]
 
 
 def test_names_hold_without_the_threat_and_keep_it_where_it_tells_rows_apart() -> None:

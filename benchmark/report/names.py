@@ -31,7 +31,11 @@ def row_names(records: pd.DataFrame) -> dict[Model, str]:
     names = usual_names(keys)
     if "called" in records:
         own = zip(*columns, records["called"], strict=True)
-        names |= {(model, trainer): called for model, trainer, called in own if called}
+        called = {(model, trainer): name for model, trainer, name in own if name}
+        several = Counter(called.values())
+        # one name for two rows would make them one
+        apart = {key: f" ({names[key]})" * (several[name] > 1) for key, name in called.items()}
+        names |= {key: name + apart[key] for key, name in called.items()}
     return {key: _unique(name, key, names) for key, name in names.items()}
 
 
@@ -68,6 +72,19 @@ def given_names(threats: Mapping[Model, str], names: Mapping[str, str]) -> dict[
             apart = f" ({threats[row]})" if several[bare[row]] > 1 else ""
             found[row] = names[bare[row]] + apart
     return found
+
+
+def of_no_row(threats: Mapping[Model, str], names: Iterable[str]) -> list[str]:
+    """Those of a suite's [names] that mean none of these rows (see `given_names`)."""
+    usual = usual_names(list(threats))
+    known = {*usual.values(), *(_without(name, threats[row]) for row, name in usual.items())}
+    return [name for name in names if name not in known]
+
+
+def threats_of(records: pd.DataFrame) -> dict[Model, str]:
+    """Row -> the threat it was trained under, "" for none."""
+    lines = records[["model", "trainer", "train_threat"]].drop_duplicates().itertuples(index=False)
+    return {(model, trainer): threat for model, trainer, threat in lines}
 
 
 def _without(name: str, threat: str) -> str:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from benchmark.errors import BenchError
 from benchmark.report.cells import Spread
-from benchmark.report.names import given_names
+from benchmark.report.names import given_names, threats_of
 
 _TEXTS = (
     *(
@@ -164,9 +164,8 @@ def _called(records: pd.DataFrame, names: Mapping[str, str]) -> dict[tuple[str, 
     """(data set, model, trainer) -> what the suite calls this row of the tables, if it does."""
     found: dict[tuple[str, ...], str] = {}
     for dataset, part in records.groupby("dataset", sort=False) if names else ():
-        lines = part[["model", "trainer", "train_threat"]].drop_duplicates().itertuples(index=False)
-        threats = {(model, trainer): threat for model, trainer, threat in lines}
-        found |= {(str(dataset), *row): name for row, name in given_names(threats, names).items()}
+        given = given_names(threats_of(part), names)
+        found |= {(str(dataset), *row): name for row, name in given.items()}
     return found
 
 

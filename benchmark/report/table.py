@@ -25,7 +25,7 @@ from benchmark.report.columns import NAMES
 from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
 from benchmark.report.images import Measure, by_measure
 from benchmark.report.images import Scores as ByModel
-from benchmark.report.names import PRETRAINED, row_names, settings_in_words
+from benchmark.report.names import PRETRAINED, of_no_row, row_names, settings_in_words, threats_of
 from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
@@ -130,9 +130,7 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
 
 def _left_over(run: Run, absent: Sequence[str]) -> list[str]:
     """What a suite asks of its tables in vain: columns that no metric has, names of rows that are not there."""
-    called = "\n".join(run.records["called"].unique()) if "called" in run.records else ""
-    names = run.definition.get("names") or {}
-    unused = [name for name, shown in names.items() if shown not in called]
+    unused = of_no_row(threats_of(run.records), run.definition.get("names") or {})
     parts = {"Not in this run": absent, "No row to be called by another name": unused}
     return [f"{what}: {', '.join(words)}." for what, words in parts.items() if words]
 
