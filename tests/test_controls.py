@@ -130,7 +130,9 @@ def test_controls_that_are_not_asked_for_cost_nothing(metric: Metric, model: nn.
     c, stub = case(model)
     got = metric(c, retrains=1, controls=())
     assert len(stub.asked) == 2
-    assert not [name for name in got if name.endswith("_score")]
+    assert [name for name in got if name.endswith("_score")] == ["random_score"][
+        : metric is not diff_roar
+    ]
     everything = metric(case(model)[0], retrains=1)
     assert all(torch.equal(values, everything[name]) for name, values in got.items())
 
@@ -142,8 +144,8 @@ def test_the_controls_scores_are_areas_against_the_random_control(
     """The edge control scores what Sobel's map does as an attribution, up to how its ties are broken."""
     flat = replace(case(model)[0], x=EVERYTHING[:N])
     assert (sobel(flat.x).flatten(1).sort(1).values.diff(dim=1) > 0).all(), "no ties here"
-    beside = metric(case(model)[0], retrains=2, controls=("edge",))["edge_score"]
-    alone = metric(case(model)[0], retrains=2, controls=(), attribution="sobel")["score"]
+    beside = metric(case(model)[0], controls=("edge",))["edge_score"]
+    alone = metric(case(model)[0], controls=(), attribution="sobel")["score"]
     torch.testing.assert_close(beside, alone)
 
 
@@ -169,8 +171,8 @@ def test_the_defaults_are_kims_protocol(name: str) -> None:
 def test_the_published_areas_come_out(model: nn.Sequential) -> None:
     """Their rule, numpy.trapz over [0, .1, .3, .5, .7, .9, 1] with 0.7366 and 0.1 at the ends, on curves of ours."""
     c, stub = case(model)
-    got = roar(c, retrains=1, controls=())
-    curves = [[informed(refit).mean().item() for refit in asked] for asked in stub.asked]
+    got = roar(c, retrains=3, controls=())
+    curves = [[informed(refit).mean().item() for refit in asked[::3]] for asked in stub.asked]
     method, random = ([0.7366, *curve, 0.1] for curve in curves)
     at = [0, 0.1, 0.3, 0.5, 0.7, 0.9, 1]
     area = sum(

@@ -71,7 +71,7 @@ def test_what_trains_takes_as_many_times_as_long_as_it_has_training_images(plann
 
 @pytest.mark.parametrize(
     ("line", "images"), [("limit = 25\n", 25), ("limit = 50\n", 50), ("limit = 100\n", 100), ("", 539),
-                         ("limit = 9999\n", 539), ('split = "validation"\n', 180)],
+                         ("limit = 9999\n", 539), ('split = "validation"\n', 90)],
 )  # fmt: skip
 def test_a_metric_takes_as_many_times_as_long_as_it_has_images(planned, line, images):
     _, (clean,) = guessed(planned(line + TRAINER + METRIC))

@@ -139,11 +139,13 @@ def test_a_worker_whose_gpu_has_failed_is_replaced(tmp_path):
 
 
 SPOIL = (
-    "import os, torch; os.chdir('/'); torch.set_num_threads(3); torch.set_default_device('meta')"
+    "import os, torch; os.chdir('/'); torch.set_num_threads(3); torch.set_default_device('meta'); "
+    "torch.backends.cudnn.allow_tf32 = True"
 )
 LOOK = """import os, torch
 assert os.getcwd() == folder, os.getcwd()
 assert torch.get_num_threads() == 1
+assert not torch.backends.cudnn.allow_tf32
 assert torch.zeros(1).device.type == 'cpu'
 """
 

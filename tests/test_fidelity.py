@@ -112,11 +112,11 @@ def test_exactly_the_asked_pixels_are_set_to_the_training_mean(
     metric: Callable[..., dict[str, Tensor]], model: nn.Sequential
 ) -> None:
     c, stub = case(model, arbitrary)
-    metric(c, attribution="gradient", retrains=1)
+    metric(c, attribution="gradient", retrains=3)
     mean = c.train_x.mean((0, 2, 3)).view(1, 2, 1, 1)
     assert (mean[0, 0] - mean[0, 1]).abs() > 0.1
     for asked in stub.asked:
-        for at, refit in zip(REMOVED, asked, strict=True):
+        for at, refit in zip(REMOVED, asked[::3], strict=True):
             for got, x in ((refit.train_images, c.train_x), (refit.test_images, c.x)):
                 changed = (got != x).any(1)
                 count = {round(at * H * W), H * W - round((1 - at) * H * W)}
@@ -164,7 +164,7 @@ def test_the_score_is_the_area_between_the_mean_curves(
     curves = []
     for asked in stub.asked[:2]:
         accuracy = np.array([arbitrary(refit).mean().item() for refit in asked])
-        points = accuracy.reshape(5, 2).mean(1)
+        points = accuracy.reshape(5, -1).mean(1)
         curves.append([full, *points, chance])
     difference = np.subtract(*curves)
     score = trapezoid(difference if metric is kar else -difference, [0, *REMOVED, 1])
@@ -174,20 +174,41 @@ def test_the_score_is_the_area_between_the_mean_curves(
 
 
 @both
-def test_each_images_score_is_the_area_of_its_own_curves(
+def test_each_images_score_is_the_area_of_its_own_curve_and_the_mean_random_one(
     metric: Callable[..., dict[str, Tensor]], model: nn.Sequential
 ) -> None:
     c, _ = case(model, arbitrary)
     got = metric(c, retrains=2)
     sign = 1 if metric is kar else -1
-    for r in range(2):
-        for n in range(N):
-            heights = [
-                sign * float(got[f"accuracy@{at}"][r, n] - got[f"random_accuracy@{at}"][r, n])
-                for at in REMOVED
-            ]
-            expected = trapezoid([0, *heights, 0], [0, *REMOVED, 1])
-            assert got["score"][r, n].item() == pytest.approx(expected, abs=1e-6)
+    for name, curve, refits in (
+        ("score", "accuracy", 2),
+        ("random_score", "random_accuracy", 3),
+        ("edge_score", "edge_accuracy", 3),
+        ("blurred_score", "blurred_accuracy", 2),
+    ):
+        assert got[name].shape == (refits, N)
+        for r in range(refits):
+            for n in range(N):
+                heights = [
+                    sign
+                    * float(got[f"{curve}@{at}"][r, n] - got[f"random_accuracy@{at}"][:, n].mean())
+                    for at in REMOVED
+                ]
+                expected = trapezoid([0, *heights, 0], [0, *REMOVED, 1])
+                assert got[name][r, n].item() == pytest.approx(expected, abs=1e-6)
+    assert got["random_score"].mean(0).abs().max() < 1e-6 < got["random_score"].abs().max()
+
+
+@both
+def test_controls_that_all_models_share_are_retrained_three_times_at_least(
+    metric: Callable[..., dict[str, Tensor]], model: nn.Sequential
+) -> None:
+    for retrains in (1, 4):
+        c, stub = case(model, arbitrary)
+        metric(c, percents=(20, 60), retrains=retrains)
+        asked = [len(each) // 2 for each in stub.asked]
+        # the map, random maps, edges and the map behind a Gaussian
+        assert asked == [retrains, max(retrains, 3), max(retrains, 3), retrains]
 
 
 @both
@@ -201,13 +222,14 @@ def test_points_of_the_curves_are_the_refits_at_that_removed_fraction(
     original = case(model, arbitrary)[0].x
     c, _ = case(model, share)
     got = metric(c, retrains=1, percents=(50, 10, 90), controls=())
-    assert set(got) == {"score"} | {
-        f"{name}@{at}" for name in ("accuracy", "random_accuracy") for at in (0.1, 0.5, 0.9)
+    refits = {"accuracy": 1, "random_accuracy": 3}
+    assert set(got) == {"score", "random_score"} | {
+        f"{name}@{at}" for name in refits for at in (0.1, 0.5, 0.9)
     }
     for at in (0.1, 0.5, 0.9):
-        for name in ("accuracy", "random_accuracy"):
-            torch.testing.assert_close(got[f"{name}@{at}"], torch.full((1, N), 1 - at))
-    assert (got["score"] == 0).all()
+        for name, count in refits.items():
+            torch.testing.assert_close(got[f"{name}@{at}"], torch.full((count, N), 1 - at))
+    torch.testing.assert_close(got["score"], torch.zeros(1, N), rtol=0, atol=1e-6)
 
 
 @both
@@ -220,9 +242,11 @@ def test_a_map_equal_to_the_control_scores_zero(
         return maps if metric is roar else 1 - maps  # KAR removes what its map marks least
 
     c, _ = case(model, arbitrary)
-    assert metric(c, retrains=2)["score"].abs().sum() > 0
+    assert metric(c)["score"].mean(0).abs().sum() > 0.1
     monkeypatch.setattr(_removal, "explain", control)
-    assert (metric(c, retrains=2)["score"] == 0).all()
+    got = metric(c)
+    torch.testing.assert_close(got["score"].mean(0), torch.zeros(N), rtol=0, atol=1e-6)
+    assert torch.equal(got["score"], got["random_score"])
 
 
 @both

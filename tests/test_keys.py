@@ -135,6 +135,17 @@ def test_training_measuring_and_retraining_see_the_images_that_are_theirs(place,
     assert len(ids[0] | ids[1] | ids[2]) == sum(map(len, ids))
 
 
+def test_no_epoch_is_chosen_by_the_held_out_images_that_are_measured():
+    usual = dataset(DataSpec("digits", None, None), None)
+    held = dataset(DataSpec("digits", None, None, "validation"), None)
+    measured, chosen = set(held.test.ids.tolist()), set(held.validation.ids.tolist())
+    assert not measured & chosen
+    assert measured | chosen == set(usual.validation.ids.tolist())
+    assert abs(len(measured) - len(chosen)) <= 1
+    assert torch.equal(held.train.ids, usual.train.ids)
+    assert "models of others may know them" in held.note
+
+
 def test_retrainings_differ_by_seed_and_from_the_model_of_that_seed(place, monkeypatch):
     data, starts = dataset(DATA, None), []
 

@@ -120,6 +120,8 @@ def rows_of(i: int, trainer: str, seed: int) -> Iterator[Record]:
     for metric in ("roar", "kar"):
         label = f"{metric.upper()} gradient"
         yield record(trainer, seed, metric, "fidelity", label, 0.1 + 0.05 * i + wobble())
+        beside = {"measure": "random_score", "headline": False, "direction": ""}
+        yield record(trainer, seed, metric, "fidelity", label, 0.0, **beside)
         for at in np.linspace(0.1, 0.9, 9):
             low = (0.9 - 0.02 * i) * (1 - at * (0.4 + 0.08 * i) if metric == "roar" else at * 0.9)
             point = {"at": float(at), "headline": False, "direction": ""}
@@ -501,6 +503,7 @@ def test_write_writes_every_format_and_the_same_bytes_again(
 ) -> None:
     plots = {
         "tradeoff-digits",
+        "fidelity-controls-digits",
         "fidelity-curves-digits",
         "accuracy-over-eps-digits",
         "gallery-digits-gradient",

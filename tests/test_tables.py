@@ -262,6 +262,20 @@ def test_bold_is_what_the_same_images_do_not_tell_from_the_best(tmp_path: Path) 
     assert "Holm" not in alone.caption
 
 
+def test_a_row_that_is_no_worse_on_the_common_images_is_not_passed_over(tmp_path: Path) -> None:
+    """The best by its mean has no scores of the hard images, and is worse on every one that it has."""
+    key = ("gini", "")
+    hard = np.linspace(0, 1, 60)
+    easy = np.where(hard > 0.5, hard - 0.05, np.nan)
+    scores = {name: {key: own[None, None]} for name, own in {"easy": easy, "whole": hard}.items()}
+    made = tables(run_of({**scores, "poor": {key: hard[None, None] - 1}}, tmp_path), "main")[0]
+    best, whole, _ = (row.cells[0] for row in made.rows)
+    assert best.mean > whole.mean
+    assert whole.gap > 0
+    assert whole.p < 0.05
+    assert bold(made) == ["easy", "whole"]
+
+
 def test_without_single_images_intervals_decide_and_the_caption_says_so() -> None:
     key = ("gini", "")
     made = tables(
@@ -391,14 +405,22 @@ def test_a_control_that_lacks_a_seed_is_compared_in_the_mean(tmp_path: Path) -> 
     assert {cell.beside[0].compared for cell in cells} == {FLIPPED}
 
 
-def test_a_score_relative_to_random_maps_has_to_be_above_0(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("apart", "beaten"), [(0.01, True), (0.2, False)])
+def test_the_luck_of_a_control_that_all_share_is_in_its_comparison(
+    tmp_path: Path, apart: float, beaten: bool
+) -> None:
+    """Three seeds agree on 0.1 above random maps; what those say by themselves is `apart` from one to the next."""
+    luck = apart * np.array([-1.0, 0.0, 1.0])[:, None]
+    random = np.repeat((luck + spread(0.0, 9, (3, 60)))[None], 3, axis=0)
+    random -= random.mean((1, 2), keepdims=True)
     scores = {
-        name: {"score": spread(level, i), "random_accuracy": spread(0.5, 9)}
+        name: {"score": spread(level, i, (3, 1, 60)), "random_score": random}
         for i, (name, level) in enumerate({"above": 0.1, "below": -0.1, "at": 0.0}.items())
     }
     made = beside(tmp_path, scores)
-    assert [row.cells[0].signs for row in made.rows] == ["", "‡", "‡"]
-    assert [cell.shown for cell in made.controls[0].cells] == ["0"]
+    assert [row.cells[0].signs for row in made.rows] == ["" if beaten else "‡", "‡", "‡"]
+    assert [cell.mean for cell in made.controls[0].cells] == pytest.approx([0], abs=1e-9)
+    assert {each.compared for row in made.rows for each in row.cells[0].beside} == {NETWORKS}
 
 
 def test_without_single_images_a_control_is_beaten_where_the_interval_leaves_it_out() -> None:

@@ -89,7 +89,8 @@ Split = Annotated[
     str | None,
     typer.Option(
         "--split",
-        help="validation: measure on images held out of the training data, to choose settings; else test.",
+        help="validation: measure on one half of the images held out of the training data, to choose settings (by the "
+        "other half the epoch is chosen); else test.",
     ),
 ]
 Scale = Annotated[

@@ -74,7 +74,7 @@ def plan(
     out.print(table)
     out.print(
         f"\n{overview['models']} models x {_counted(metrics.values())} = {overview['cells']} cells on "
-        f"{planned.data.name}, {overview['refits']} retrainings at most.\n{overview['estimate']}",
+        f"{planned.data.name}, about {overview['refits']} retrainings.\n{overview['estimate']}",
         highlight=False,
     )
 

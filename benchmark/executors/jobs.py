@@ -64,6 +64,9 @@ def prepare() -> None:
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    # PyTorch lets convolutions round to ten bits; a recipe that may be less exact says bfloat16
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def attempt(job: Job, *, own_interrupt: bool = False) -> Outcome:

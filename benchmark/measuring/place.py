@@ -43,8 +43,11 @@ def dataset(data: DataSpec, root: Path | None) -> Dataset:
     """The data set, cut to the images that are used."""
     full = load(data.name, root)
     if data.split == "validation":
-        note = "measured on images held out of the training data, not on the test images"
-        full = replace(full, test=full.validation, note="; ".join(filter(None, [full.note, note])))
+        note = (
+            "measured on training images that trainings here leave out (models of others may know them), not on the "
+            "test images"
+        )
+        full = _on_held_out(replace(full, note="; ".join(filter(None, [full.note, note]))))
     # a run on few training images should not spend its time on validating them
     checked = None if data.train_limit is None else max(100, data.train_limit // 5)
     return replace(
@@ -53,6 +56,12 @@ def dataset(data: DataSpec, root: Path | None) -> Dataset:
         validation=full.validation[:checked],
         test=full.test[: data.limit],
     )
+
+
+def _on_held_out(full: Dataset) -> Dataset:
+    """Measured on one half of the images that are held out; by the other half the epoch to keep is chosen."""
+    half = len(full.validation) // 2
+    return replace(full, test=full.validation[:half], validation=full.validation[half:])
 
 
 @lru_cache(maxsize=2)

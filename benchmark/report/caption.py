@@ -8,13 +8,13 @@ import pandas as pd
 
 from benchmark.report.best import INTERVAL
 from benchmark.report.cells import Cell, Column, Spread
-from benchmark.report.names import PRETRAINED
+from benchmark.report.names import PRETRAINED, in_words
 from benchmark.report.pooling import limits
 from benchmark.statistics.intervals import ENOUGH_SEEDS
 from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS
 
 _CONTROLS = {
-    "random": "maps of noise (0 where a score is relative to them)",
+    "random": "maps of noise (0 in the mean where a score is relative to them; its ± is that of their retrainings)",
     "edge": "Sobel's edges of the image, which know no model",
     "blurred": "each model's own maps behind a Gaussian, which know no more than they do (least to most)",
 }
@@ -58,6 +58,7 @@ def caption(
         else "",
         "Arrows point to the better direction." if any(column.arrow for column in columns) else "",
         _bold(cells) if any(c.best for c in cells) else "",
+        _settings(columns),
         _controls(controls, cells),
     ]
     return " ".join(part for part in parts if part)
@@ -99,6 +100,19 @@ def _bold(cells: Sequence[Cell]) -> str:
         + " Without scores of single images: all whose interval holds the best's mean."
         * (INTERVAL in ways)
     )
+
+
+def _settings(columns: Sequence[Column]) -> str:
+    """What headings do not tell of settings: an attack of few queries or a curve of one point is not the usual one."""
+    headings: dict[str, list[str]] = {}
+    for column in columns:
+        words = [f"{name}={word}" for name, word in in_words(column.params).items()]
+        told = ", ".join(w for w in words if w not in column.label and "attribution=" not in w)
+        headings.setdefault(told, []).append(column.label)
+    said = [
+        f"{', '.join(dict.fromkeys(names))}: {told}" for told, names in headings.items() if told
+    ]
+    return f"Settings other than the defaults: {'; '.join(said)}." if said else ""
 
 
 def _controls(names: Collection[str], cells: Sequence[Cell]) -> str:

@@ -92,6 +92,8 @@ class Cell:
     """Whether it is the best of its column, or not significantly worse."""
     p: float = np.nan
     """Of the difference from the best of the column, after Holm's correction; NaN where there is no test of it."""
+    gap: float = np.nan
+    """That difference, on the images that both have scores of."""
     compared: str = ""
     """How it was compared with the best: the test, or "interval"; empty for the best and where there is no error."""
     reason: str = ""

@@ -40,7 +40,7 @@ _SPARE = {
 """Never the interval and p: without them a difference says nothing."""
 _UNBEATEN = (
     " ‡: not significantly better than a control of its measure, as in the tables of its run: it says no more than "
-    "chance, edges or smoothness do, and neither does its lead, which is not bold."
+    "that control, and neither does its lead, which is not bold."
 )
 
 

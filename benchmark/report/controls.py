@@ -40,13 +40,6 @@ class Control(NamedTuple):
     """Of single images; None where they are not kept."""
 
 
-def zero(scores: Sequence[Scores]) -> Control:
-    """The control that is 0 by definition, beside rows with these scores."""
-    exact = replace(EMPTY, mean=0.0, shown="0")
-    images = [None if own is None else np.zeros((1, 1, own.shape[-1])) for own in scores]
-    return Control([exact] * len(scores), images)
-
-
 def with_controls(
     cells: Sequence[Cell], column: Column, scores: Sequence[Scores], given: Mapping[str, Control]
 ) -> list[Cell]:
@@ -85,9 +78,9 @@ def _compared(
     }
     tested = {i: d for i, d in zip(pairs, _differences(pairs.values()), strict=True) if d.test}
     corrected = dict(zip(tested, holm([d.p for d in tested.values()]), strict=True))
-    tests = {i: (found.test, float(corrected[i])) for i, found in tested.items()}
+    tests = {i: (found.test, float(corrected[i]), found.value) for i, found in tested.items()}
     return [
-        _beside(name, column.direction, own, other, *tests.get(i, (INTERVAL, np.nan)))
+        _beside(name, column.direction, own, other, *tests.get(i, (INTERVAL, np.nan, np.nan)))
         if known[i]
         else None
         for i, (own, other) in enumerate(zip(cells, given.cells, strict=True))
@@ -99,10 +92,13 @@ def _is_bar(column: Column) -> bool:
     return column.family in _JUDGED and column.metric not in _STEADINESS
 
 
-def _beside(name: str, direction: str, own: Cell, other: Cell, compared: str, p: float) -> Beside:
+def _beside(
+    name: str, direction: str, own: Cell, other: Cell, compared: str, p: float, gap: float
+) -> Beside:
+    """`gap`: the score minus the control's, on the images that both have scores of."""
     up = direction == "higher"
-    better = own.mean > other.mean if up else own.mean < other.mean
     apart = own.low > other.mean if up else own.high < other.mean
+    better = gap > 0 if up else gap < 0
     beaten = apart if compared == INTERVAL else better and p < LEVEL
     return Beside(name, other.mean, other.low, other.high, p, compared, bool(beaten))
 

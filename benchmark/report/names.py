@@ -106,12 +106,16 @@ def one_line(text: str, limit: int = 160) -> str:
 
 def settings_in_words(params: str) -> str:
     """Settings that are not the defaults: '{"loss": "cw", "percents": [30, 70]}' -> "loss=cw, percents=30/70"."""
+    return ", ".join(f"{name}={word}" for name, word in in_words(params).items())
+
+
+def in_words(params: str) -> dict[str, str]:
+    """The same, name by name; an empty list is "none"."""
     found: dict[str, object] = json.loads(params) if params else {}
-    values = {
-        name: "/".join(map(str, value)) if isinstance(value, list) else str(value)
+    return {
+        name: ("/".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
         for name, value in found.items()
     }
-    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def clipped(text: str, limit: int) -> str:

@@ -22,7 +22,7 @@ from benchmark.report.cells import (
 )
 from benchmark.report.chosen import chosen, grouped
 from benchmark.report.columns import NAMES
-from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
+from benchmark.report.controls import ROW, Control, control_rows, with_controls
 from benchmark.report.images import Measure, by_measure
 from benchmark.report.images import Scores as ByModel
 from benchmark.report.names import PRETRAINED, of_no_row, row_names, settings_in_words, threats_of
@@ -33,7 +33,7 @@ from benchmark.report.read import ReportError, Run
 DAGGER = "reconstruction: the method was built from its abstract, its formula is not published."
 _NO_MORE = (
     "not significantly better than a control (p < 0.05 on the same images after Holm's correction over the column): it "
-    "says no more than chance, edges or smoothness do, and is not bold."
+    "says no more than that control, and is not bold, even where it is the best of its column."
 )
 _TITLES = {
     "main": "Robustness and interpretability",
@@ -222,7 +222,7 @@ def _cells(
     for key, column in columns.items():
         own = images(key)
         beaten = {
-            name: Control(cells(other, column), images(other)) if other else zero(own)
+            name: Control(cells(other, column), images(other))
             for name, other in beside[key].items()
         }
         best = with_best(cells(key, column), column, own)

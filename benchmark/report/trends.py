@@ -38,7 +38,7 @@ _CAPTION = (
     "clean accuracy, with their 95% intervals (Fisher's)."
 )
 _ABOVE = (
-    " Above controls: of how many models the score is significantly better than noise, edges and blurred maps (‡ in "
+    " Above controls: of how many models the score is significantly better than all controls that were measured (‡ in "
     "the tables if not); where they are few, what correlates says no more of the models than those do."
 )
 _PAPER = " Published: Kim, Seo & Jeon 2019, 21 models a series, at their scale."
@@ -111,7 +111,9 @@ def _trends(pool: pd.DataFrame) -> Iterator[Trend]:
         for key, rows in pd.concat([plain, members]).groupby(MEASURE, sort=False):
             facts = dict(zip(MEASURE, map(str, key), strict=True))
             radii = rows.loc[rows["strength"] > 0, "strength"].nunique()
-            if facts["metric"] != "clean_accuracy" and radii >= FEWEST:
+            # what a training costs does not depend on its radius
+            told = facts["metric"] != "clean_accuracy" and facts["family"] != "cost"
+            if told and radii >= FEWEST:
                 chosen = rows.sort_values("strength")[list(_MODELS)]
                 heading = f"{facts['label']} {facts['threat']}".strip()
                 named = {name: facts[name] for name in ("metric", "params", "threat", "measure")}

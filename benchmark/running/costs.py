@@ -38,7 +38,7 @@ def overview(plan: Plan, workers: int) -> dict[str, Any]:
 
 
 def refits(cell: Cell) -> int:
-    """Retrainings that a cell asks for at most (those of the random and edge controls are shared by all models)."""
+    """Retrainings that a cell asks for, about: those of random maps and of edges are shared by all models."""
     settings = {p.name: p.default for p in cell.metric.card.parameters} | dict(cell.metric.settings)
     if "retrains" not in settings:
         return 0
@@ -165,7 +165,7 @@ def _share(part: Literal["train", "test"], data: DataSpec, measured: dict[str, A
     As many as were measured count where neither a limit nor the data set says it: in a folder of pictures.
     """
     limit, split = {"train": (data.train_limit, "train"), "test": (data.limit, data.split)}[part]
-    there = defaults(data.name).images[split]
+    there = defaults(data.name).images[split] // (2 if split == "validation" else 1)
     return min(filter(None, (limit, there)), default=measured[part]) / measured[part]
 
 

@@ -27,6 +27,12 @@ class Ranked(NamedTuple):
 Images = tuple[Ranked, ...]
 """The training images and the test images."""
 
+SHARED = 3
+"""Retrainings of a control that all models share, at the least.
+
+Whatever is compared with it has its luck: of one retraining nobody could say how much that is.
+"""
+
 
 def explained(case: Case, *, attribution: str, of: Of, reduction: Reduction) -> Images:
     """Ranked by maps for the class that the model predicts: those for the true one would tell it to the retrained.
@@ -107,15 +113,20 @@ def _without(images: Ranked, fraction: float, keep: bool, fill: Fill, mean: Tens
     return in_batches(changed, *images)
 
 
+def retrainings(name: str, retrains: int) -> int:
+    """Trainings of the control of that name, where the map itself is to have `retrains`."""
+    return retrains if name == "blurred" else max(retrains, SHARED)
+
+
 def area_between(upper: Tensor, lower: Tensor, fractions: tuple[float, ...]) -> Tensor:
     """Trapezoid area of upper - lower over [0, 1], curves (points, ...) -> (...).
 
     The curves meet at 0 (nothing removed) and at 1 (everything removed), whatever the map.
     """
-    zero = torch.zeros_like(upper[:1])
-    heights = torch.cat([zero, upper - lower, zero])
+    heights = upper - lower
+    zero = torch.zeros_like(heights[:1])
     at = torch.tensor([0.0, *fractions, 1.0], device=upper.device)
-    return torch.trapezoid(heights.movedim(0, -1), at)
+    return torch.trapezoid(torch.cat([zero, heights, zero]).movedim(0, -1), at)
 
 
 def removal_scores(
@@ -128,29 +139,33 @@ def removal_scores(
     fill: Fill,
     retrains: int,
 ) -> Scores:
-    """The area between the images' and the random control's curves, those of the other controls, and all curves.
+    """The area between the images' curve and that of the random control in the mean over its retrainings.
 
-    Each (retrains, n). The curves are drawn over the removed fraction.
+    The same for the controls, and all curves. Each (trainings, n): as a retraining is compared with the mean of the
+    random ones, how far those are apart is in `random_score` (0 in the mean) and in no other. The curves are drawn over
+    the removed fraction.
     """
     marked = sorted((p / 100 for p in percents), reverse=keep)  # so that the removed fraction rises
     removed = tuple(1 - p if keep else p for p in marked)
 
-    def curve(ranked: Images) -> Tensor:
+    def curve(ranked: Images, retrains: int) -> Tensor:
         return accuracy(case, ranked, marked, keep=keep, fill=fill, retrains=retrains)
 
-    def score(points: Tensor) -> Tensor:
-        return area_between(*((points, random) if keep else (random, points)), removed)
-
-    own = curve(images)
+    own = curve(images, retrains)
     # removing or keeping random pixels is the same thing, so that ROAR and KAR share the control's retrainings
     random = accuracy(
-        case, control("random", images), removed, keep=False, fill=fill, retrains=retrains
-    )
-    others = {name: curve(control(name, images)) for name in controls}
+        case, control("random", images), removed,
+        keep=False, fill=fill, retrains=retrainings("random", retrains),
+    )  # fmt: skip
+    chance = random.mean(1, keepdim=True)
+
+    def score(points: Tensor) -> Tensor:
+        return area_between(*((points, chance) if keep else (chance, points)), removed)
+
+    beside = {name: curve(control(name, images), retrainings(name, retrains)) for name in controls}
     scores = {"score": score(own), **points_of("accuracy", own, removed)}
-    for name, points in others.items():
+    for name, points in {"random": random, **beside}.items():
         scores[f"{name}_score"] = score(points)
-    for name, points in {"random": random, **others}.items():
         scores |= points_of(f"{name}_accuracy", points, removed)
     return scores
 

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from metrics.attribution import AttributionName, Of
 from metrics.case import Case, Scores
-from metrics.fidelity._removal import Images, accuracy, control, explained, points_of
+from metrics.fidelity._removal import (
+    Images,
+    accuracy,
+    control,
+    explained,
+    points_of,
+    retrainings,
+)
 from metrics.fill import Fill
 from metrics.importance import Reduction
 
@@ -43,14 +50,15 @@ def diff_roar(
     Map: by `reduction`, one importance per pixel: unless told otherwise absolute values, summed over channels, so that
         evidence for and against the class counts alike. No `target`: maps for the true class would tell it to whoever
         is trained on what they leave.
-    Chance: 0 in expectation for random maps (`random_score` is one draw of it), exactly 0 for constant ones.
+    Chance: 0 in expectation for random maps (`random_score` is a draw of it), exactly 0 for constant ones.
     Args:
         attribution: The map.
         of: The scalar that is attributed.
         reduction: How the channels of a map become one importance per pixel.
         fill: What the other pixels become.
         percents: Kept percentages, the levels k.
-        retrains: Trainings per percentage and end, with seeds of their own.
+        retrains: Trainings per percentage and end, with seeds of their own; the controls that all models share (random
+            maps and edges) get at least three.
         controls: What is scored beside the map; each is as many trainings again.
     Cost: 2 x percents x retrains trainings of the reference classifier for the map, and as many for each control
         (those of random maps and of edges are shared by all models)
@@ -61,7 +69,7 @@ def diff_roar(
     """
     fractions = [p / 100 for p in sorted(percents)]
 
-    def ends(images: Images) -> tuple[Tensor, Tensor]:
+    def ends(images: Images, retrains: int) -> tuple[Tensor, Tensor]:
         top, bottom = (
             accuracy(case, ranked, fractions, keep=True, fill=fill, retrains=retrains)
             for ranked in (images, _least_first(images))
@@ -69,8 +77,11 @@ def diff_roar(
         return top, bottom
 
     images = explained(case, attribution=attribution, of=of, reduction=reduction)
-    top, bottom = ends(images)
-    others = {f"{name}_score": _difference(*ends(control(name, images))) for name in controls}
+    top, bottom = ends(images, retrains)
+    others = {
+        f"{name}_score": _difference(*ends(control(name, images), retrainings(name, retrains)))
+        for name in controls
+    }
     return {
         "score": _difference(top, bottom),
         **others,

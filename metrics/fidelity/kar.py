@@ -34,6 +34,8 @@ def kar(
     Formula: trapezoid area over the removed fraction of (accuracy_attribution - accuracy_random)
     Measures:
         score (higher, -1..1): The area; 0 for random maps.
+        random_score (none, -1..1): The area of each retraining with random maps to their mean: 0 in the mean, with the
+            interval of what another retraining would change; shared by all models.
         edge_score (none, -1..1): The score of Sobel's edges of the image, which know no model; shared by all models.
         blurred_score (none, -1..1): The score of the same map behind a Gaussian, which cannot know more than the map.
         accuracy@ (none, 0..1): Test accuracy after retraining, at each removed fraction.
@@ -50,7 +52,8 @@ def kar(
         reduction: How the channels of a map become one importance per pixel.
         fill: What removed pixels become.
         percents: Kept percentages.
-        retrains: Trainings per percentage, with seeds of their own.
+        retrains: Trainings per percentage, with seeds of their own; the controls that all models share (random maps and
+            edges) get at least three.
         controls: What is scored beside the map and the random control; each is as many trainings again.
     Cost: percents x retrains trainings of the reference classifier for the map, and as many for each control (those of
         random maps and of edges are shared by all models)

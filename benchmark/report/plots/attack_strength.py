@@ -25,7 +25,7 @@ _MOST = 9
 """Panels of a figure: clean accuracy, and of each family in turn the next measure."""
 
 _FAMILIES = ("fidelity", "manifold", "robustness", "sharpness")
-_UNTOLD = "\n‡: fewer than half of the scores beat their controls (noise, edges, blurred maps)"
+_UNTOLD = "\n‡: fewer than half of the scores beat all their controls"
 _NOTE = "bars: 95% intervals; r: Pearson, ρ: Spearman, with 95% intervals over trainings; 0: standard training"
 
 
