@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -102,14 +103,14 @@ class Run:
 
     def samples(self, metric: str, measure: str) -> pd.DataFrame:
         """The scores of single images of a measure, of this run's data sets; empty where they are not kept."""
-        return self._parquet(
-            "samples.parquet", [("metric", "==", metric), ("measure", "==", measure)]
-        )
+        asked = (pc.field("metric") == metric) & (pc.field("measure") == measure)
+        return self._parquet("samples.parquet", asked)
 
     @cached_property
     def scores(self) -> pd.DataFrame:
         """The scores of single images (and refits) of every measure, curves left out; empty where they are not kept."""
-        found = self._parquet("samples.parquet", pc.field("at").is_null(nan_is_null=True))
+        no_curve = pc.field("at").is_null(nan_is_null=True)
+        found = self._parquet("samples.parquet", no_curve, leave=("at",))
         # without refits a comparison would not know their spread
         return found if "refit" in found else pd.DataFrame()
 
@@ -126,17 +127,24 @@ class Run:
         found = load_file(file) if file.is_file() else {}
         return found if "thumbnails" in found else {}
 
-    def _parquet(self, name: str, filters: Any = None) -> pd.DataFrame:
+    def _parquet(
+        self, name: str, rows: pc.Expression | None = None, leave: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """The rows of a file that are of this run's data sets, without the columns to `leave`; no others are held."""
         path = self.folder / name if self.folder else None
         if path is None or not path.is_file():
             return pd.DataFrame()
         try:
-            found = pd.read_parquet(path, filters=filters)
+            columns = pq.read_schema(path).names
+            if "dataset" not in columns:
+                return pd.DataFrame()  # of a run without results
+            own = pc.field("dataset").isin(list(self.records["dataset"].unique()))
+            wanted = own if rows is None else own & rows
+            return pd.read_parquet(
+                path, columns=[name for name in columns if name not in leave], filters=wanted
+            )
         except (OSError, ValueError) as error:
             raise ReportError(f"{path}: not readable as parquet ({error})") from error
-        if "dataset" not in found:
-            return pd.DataFrame()  # of a run without results
-        return found[found["dataset"].isin(self.records["dataset"].unique())]
 
 
 def read(folder: Path, spread: Spread = "interval") -> Run:

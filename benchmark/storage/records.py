@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -91,8 +92,16 @@ def _state(book: Ledger, store: Store) -> str:
 def _mark(state: str, folder: Path) -> str:
     """What was written from what: the state of the cells and the digests of the files."""
     paths = (folder / name for name in _FILES)
-    found = [hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in paths]
-    return key(state, found)
+    return key(state, [_digest(path) if path.is_file() else "" for path in paths])
+
+
+def _digest(path: Path) -> str:
+    """sha256 of a file, a piece at a time: the samples of a large run do not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _write(folder: Path) -> None:
@@ -101,10 +110,11 @@ def _write(folder: Path) -> None:
     # before the results are read: what comes meanwhile makes the records stale
     state = _state(book, store)
     paths = [folder / name for name in _FILES]
-    records, scores, each = collect(folder, book)
+    made: list[pd.DataFrame] = []
+    write_atomically(paths[2], lambda path: made.extend(collect(folder, book, path)))
+    records, each = made
     write_atomically(paths[0], lambda path: records.to_csv(path, index=False))
     write_atomically(paths[1], lambda path: records.to_parquet(path, index=False))
-    write_atomically(paths[2], lambda path: scores.to_parquet(path, index=False))
     write_atomically(paths[3], lambda path: each.to_parquet(path, index=False))
     write_json(paths[4], _gallery(folder, book))
     write_json(paths[5], _thumbnails(folder, book))
@@ -116,34 +126,40 @@ def _write(folder: Path) -> None:
     write_atomically(folder / _MARK, lambda path: path.write_text(written, encoding="utf-8"))
 
 
-def collect(folder: Path, book: Ledger) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """All results of a folder: a row per measure (records), per image and measure (samples), per image (verdicts)."""
+def collect(folder: Path, book: Ledger, path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All results of a folder: a row per measure (records), and per image (verdicts).
+
+    The rows per image and measure (samples) are written to `path` cell by cell.
+    """
     store = Store(folder)
+    pictures = cache(lambda key: store.arrays("images", key)[0])
     attacks: list[Attack] = []
     rows: list[Record] = []
-    frames: list[pd.DataFrame] = []
     inspected: set[str] = set()
-    for number, entry in enumerate(book.entries):
-        if entry.inspection_key not in inspected:
-            inspected.add(entry.inspection_key)
-            rows += of_inspection(store, entry, book.failures.get(entry.inspection_key, ""))
-            rows += of_training(store, entry)
-        state = book.state(store, entry)
-        if state == "done":
-            try:
-                found, info = store.arrays("cells", entry.key)
-                images, _ = store.arrays("images", entry.images)
-                attacks.append(Attack(entry, found, images))
+    with samples.sheet(path, book.entries) as sheet:
+        for entry in book.entries:
+            if entry.inspection_key not in inspected:
+                inspected.add(entry.inspection_key)
+                rows += of_inspection(store, entry, book.failures.get(entry.inspection_key, ""))
+                rows += of_training(store, entry)
+            state = book.state(store, entry)
+            if state == "done":
+                try:
+                    found, info = store.arrays("cells", entry.key)
+                    images = pictures(entry.images)
+                except IntegrityError as error:
+                    rows.append(missing(entry, str(error)))
+                    continue
+                kept = {name: found[name] for name in verdicts.NEEDED & set(found)}
+                attacks.append(Attack(entry, kept, images))
                 names = sorted(set(found) - {CLEAN}, key=order(entry))
                 scores = {name: found[name] for name in names}
-                frames += samples.frames(entry, number, scores, images)
+                sheet.add(entry, scores, images)
                 rows += of_cell(entry, scores, info["reason"])
-            except IntegrityError as error:
-                rows.append(missing(entry, str(error)))
-        elif state == "failed":
-            rows.append(missing(entry, book.failures[entry.key]))
+            elif state == "failed":
+                rows.append(missing(entry, book.failures[entry.key]))
     records = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS)
-    return records, samples.joined(frames, book.entries), verdicts.table(attacks)
+    return records, verdicts.table(attacks)
 
 
 def _gallery(folder: Path, book: Ledger) -> list[dict[str, object]]:

@@ -26,7 +26,8 @@ from benchmark.storage.ledger import Entry
 
 CLEAN = "verdict/clean"
 """Stands among the scores of an attack's cell, and is no measure."""
-_NEEDED = {CLEAN, "robust_accuracy", "perturbation", "margin"}
+NEEDED = frozenset((CLEAN, "robust_accuracy", "perturbation", "margin"))
+"""The scores of an attack that its verdict is made from."""
 _MODEL = ("dataset", "model", "trainer", "seed", "threat")
 COLUMNS = (*_MODEL, "image", "label", "clean_correct", "broken_by", "norm", "margin")
 
@@ -42,7 +43,7 @@ class Attack:
     @property
     def judged(self) -> bool:
         """Whether the metric is an attack: what it gives back is the harness's verdict."""
-        return set(self.scores) >= _NEEDED
+        return set(self.scores) >= NEEDED
 
 
 def table(attacks: Sequence[Attack]) -> pd.DataFrame:
