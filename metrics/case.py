@@ -47,6 +47,9 @@ class Manifold(Protocol):
     def project(self, x: Tensor) -> Tensor:
         """The point of the manifold that stands for each image, shape kept."""
 
+    def __getitem__(self, rows: slice) -> Manifold:
+        """The same manifold at some of the images."""
+
 
 class FindManifold(Protocol):
     """Where the true manifold is known, that one; otherwise a generator fitted once to the training images."""

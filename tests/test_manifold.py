@@ -6,7 +6,7 @@ import copy
 import math
 import runpy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from metrics.case import Case, Manifold, NotApplicable
 from metrics.manifold._generators import VaeManifold
-from metrics.manifold._tangent import projection, tangents
+from metrics.manifold._tangent import over_tangents, points, projection, tangents
 from metrics.manifold._vae import VAE
-from metrics.manifold.on_off_manifold import on_off_manifold
+from metrics.manifold.on_off_manifold import _ratio, on_off_manifold
 from metrics.manifold.reconstruction_distance import reconstruction_distance, share_below
 from metrics.manifold.tangent_fraction import _fraction, tangent_fraction
 from metrics.randomness import Draws
@@ -33,6 +33,9 @@ class Known:
     a: Tensor
     shape: tuple[int, ...]
     phi: Callable[[Tensor], Tensor] = lambda z: z
+
+    def __getitem__(self, rows: slice) -> Known:
+        return replace(self, latents=self.latents[rows])
 
     def decode(self, z: Tensor) -> Tensor:
         offset = 0.01 * torch.arange(len(z))[:, None]
@@ -415,8 +418,20 @@ def test_the_changes_on_and_off_the_manifold_literally() -> None:
         off.append(changes[1])
     assert got["on"].tolist() == pytest.approx(on, rel=1e-4)
     assert got["off"].tolist() == pytest.approx(off, rel=1e-4)
-    assert got["ratio"].tolist() == pytest.approx([d / (sum(on) / 6) for d in off], rel=1e-4)
-    assert got["ratio"].mean().item() == pytest.approx(sum(off) / sum(on), rel=1e-4)
+    mean, r = sum(on) / 6, sum(off) / sum(on)
+    parts = [r + (d - r * o) / mean for d, o in zip(off, on, strict=True)]
+    assert got["ratio"].tolist() == pytest.approx(parts, rel=1e-3, abs=1e-4)
+    assert got["ratio"].mean().item() == pytest.approx(r, rel=1e-4)
+
+
+def test_the_spread_of_the_ratio_is_that_of_a_ratio_of_means() -> None:
+    """Against the bootstrap over images; off / mean(on) has too small a spread where `on` varies."""
+    off, on = Draws(4, torch.arange(2)).normal(400).div(2).exp().unbind()
+    again = (Draws(0, torch.arange(4000)).uniform(400) * 400).long()
+    bootstrap = (off[again].mean(1) / on[again].mean(1)).std().item()
+    assert _ratio(off, on).mean().item() == pytest.approx((off.mean() / on.mean()).item())
+    assert _ratio(off, on).std().item() / 20 == pytest.approx(bootstrap, rel=0.05)
+    assert (off / on.mean()).std().item() / 20 < 0.8 * bootstrap
 
 
 def test_a_model_that_heeds_the_manifold_alone_does_not_change_off_it_and_the_other_way_round() -> (
@@ -461,24 +476,50 @@ def test_the_default_step_grows_with_the_image() -> None:
     torch.testing.assert_close(on_off_manifold(c)["on"], asked["on"])
 
 
-def test_all_maps_share_the_tangents_of_a_manifold_unless_they_are_large(monkeypatch):
-    passes = []
+@dataclass(frozen=True, eq=False)
+class Counted(Known):
+    """Notes how many images each pass of the decoder has."""
 
-    @dataclass(frozen=True, eq=False)
-    class Counted(Known):
-        def decode(self, z: Tensor) -> Tensor:
-            passes.append(len(z))
-            return super().decode(z)
+    passes: list[int] = field(default_factory=list)
 
-    one = known(3, 2, (1, 4, 5))
-    first, second = (Counted(one.latents.clone(), one.a, one.shape) for _ in range(2))
-    expected = tangents(one)
-    assert torch.equal(tangents(first), expected)
-    assert torch.equal(tangents(first), expected)
-    assert len(passes) == 2  # one a latent
-    assert torch.equal(tangents(second), expected)
-    assert len(passes) == 4
-    monkeypatch.setattr("metrics.manifold._tangent._LARGEST", expected.nbytes - 1)
-    third = Counted(one.latents.clone(), one.a, one.shape)
-    assert torch.equal(tangents(third), tangents(third))
-    assert len(passes) == 8
+    def decode(self, z: Tensor) -> Tensor:
+        self.passes.append(len(z))
+        return super().decode(z)
+
+
+def counted(n: int) -> Counted:
+    one = known(n, 2, (1, 4, 5), curved=True)
+    return Counted(one.latents, one.a, one.shape, one.phi)
+
+
+def test_all_maps_share_the_tangents_of_a_manifold() -> None:
+    first, second = counted(3), counted(3)
+    vectors = torch.ones(3, 1, 20)
+    expected = projection(tangents(known(3, 2, (1, 4, 5), curved=True)), vectors)
+    assert torch.equal(over_tangents(projection, first, vectors), expected)
+    assert torch.equal(over_tangents(projection, first, vectors), expected)
+    assert first.passes == [1, 3, 3, 1]  # the size of an image, then one pass a latent
+    assert torch.equal(over_tangents(projection, second, vectors), expected)
+    assert second.passes == [1, 3, 3]
+
+
+def test_large_tangents_are_never_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    m, vectors = counted(5), Draws(9, torch.arange(5)).normal(1, 20)
+    expected = over_tangents(projection, counted(5), vectors)
+    monkeypatch.setattr("metrics.manifold._tangent._LARGEST", 2 * 2 * 20 * 8)  # of two images
+    assert torch.equal(over_tangents(projection, m, vectors), expected)
+    assert m.passes == [1, 2, 2, 2, 2, 1, 1]
+    metrics = (tangent_fraction, on_off_manifold)
+    model = linear(Draws(4, torch.arange(3)).normal(20))
+    few = [metric(case(model, torch.zeros(5, 1, 4, 5), m)) for metric in metrics]
+    monkeypatch.undo()
+    for metric, got in zip(metrics, few, strict=True):
+        whole = metric(case(model, torch.zeros(5, 1, 4, 5), counted(5)))
+        for name, scores in got.items():
+            torch.testing.assert_close(scores, whole[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_points_of_many_images_are_decoded_in_batches() -> None:
+    m = counted(260)
+    assert points(m).shape == (260, 1, 4, 5)
+    assert m.passes == [250, 10]

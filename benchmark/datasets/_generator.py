@@ -107,6 +107,9 @@ class Planted:
     offsets: Tensor
     """The shortcut in each image, (n, H, W)."""
 
+    def __getitem__(self, rows: slice) -> Planted:
+        return Planted(self.latents[rows], self.offsets[rows])
+
     def decode(self, z: Tensor) -> Tensor:
         """Images (n, 1, H, W): the smooth generator plus the shortcut of image i's class."""
         return (smooth(z) + self._rows(z)).unsqueeze(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -81,6 +81,9 @@ class VaeManifold:
         draws = draws or Draws(0, torch.arange(len(x), device=x.device))
         with torch.no_grad():
             return cls(vae, in_batches(lambda batch: vae.encode(batch)[0], x), draws, latent)
+
+    def __getitem__(self, rows: slice) -> VaeManifold:
+        return replace(self, latents=self.latents[rows], draws=self.draws[rows])
 
     def decode(self, z: Tensor) -> Tensor:
         """Images in (0, 1)."""

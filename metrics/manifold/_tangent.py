@@ -1,32 +1,69 @@
-"""Tangent spaces of a manifold, and what of a vector lies in them."""
+"""Points and tangent spaces of a manifold, and what of a vector lies in them.
+
+Of many or large images all tangents are more than memory holds (k images an image), so that the work on them is done
+for a slice of the images at a time.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from metrics.batching import in_slices
 from metrics.case import Manifold
+from metrics.randomness import Draws
 
 _LARGEST = 2**30
-"""Bytes of the tangents that are kept."""
+"""Bytes of the tangents that are kept, and of those that are worked on at once, in float64."""
+_ROWS = 250
+"""Images that are worked on at once, at most."""
 
 _kept: WeakKeyDictionary[Manifold, Tensor] = WeakKeyDictionary()
 
 
-def tangents(manifold: Manifold) -> Tensor:
-    """dD/dz at the latents, shape (n, k, d), one forward-mode derivative per latent.
+@torch.no_grad()
+def points(manifold: Manifold) -> Tensor:
+    """The manifold's point for each of its images, (n, C, H, W)."""
 
-    Kept as long as the manifold is, unless they are large: all maps of all models of a run are held against the same.
+    def decoded(rows: slice) -> Tensor:
+        part = manifold[rows]
+        return part.decode(part.latents)
+
+    return in_slices(decoded, len(manifold.latents), _ROWS)
+
+
+def over_tangents(
+    function: Callable[..., Tensor], manifold: Manifold, *tensors: Tensor | Draws
+) -> Tensor:
+    """`function(tangents, *slices)` over slices of the images, joined; `tensors` have a row an image.
+
+    Tangents are kept as long as the manifold is, as all maps of all models of a run are held against the same ones;
+    where they are large they are derived again, slice by slice, and never are all there.
     """
-    known = _kept.get(manifold)
-    if known is None:
-        known = _derivatives(manifold)
-        if known.nbytes <= _LARGEST:
-            _kept[manifold] = known
-    return known
+    n, k = manifold.latents.shape
+    first = manifold[:1]
+    with torch.no_grad():
+        numbers = k * first.decode(first.latents)[0].numel()
+    known = tangents(manifold) if 4 * n * numbers <= _LARGEST else None
+
+    def part(rows: slice) -> Tensor:
+        basis = _derivatives(manifold[rows]) if known is None else known[rows]
+        return function(basis, *(tensor[rows] for tensor in tensors))
+
+    return in_slices(part, n, max(1, min(_ROWS, _LARGEST // (8 * numbers))))
+
+
+def tangents(manifold: Manifold) -> Tensor:
+    """dD/dz at all latents, shape (n, k, d), one forward-mode derivative per latent; kept."""
+    if manifold not in _kept:
+        _kept[manifold] = in_slices(
+            lambda rows: _derivatives(manifold[rows]), len(manifold.latents), _ROWS
+        )
+    return _kept[manifold]
 
 
 def _derivatives(manifold: Manifold) -> Tensor:

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.case import Case, Scores, in_batches
-from metrics.manifold._tangent import projection, tangents
+from metrics.case import Case, Scores
+from metrics.manifold._tangent import over_tangents, points, projection
+from metrics.randomness import Draws
 
 
 def on_off_manifold(
@@ -30,8 +31,9 @@ def on_off_manifold(
     Formula: Delta_off / Delta_on, Delta = mean over n ~ N(0, I) of ||softmax f(x + eps u) - softmax f(x)||_1;
         u_on = P n / ||P n||_2, u_off = (n - P n) / ||n - P n||_2, P the projection onto the span of dD/dz
     Measures:
-        ratio (lower, unbounded): Change off the manifold over the mean change along it of all images, so that the mean
-            over images is the ratio of the two means: 1 where both count alike.
+        ratio (lower, unbounded): Mean change off the manifold over the mean change along it: 1 where both count alike.
+            An image's number is its part in the ratio's linearisation, r + (off - r on) / mean(on), r the ratio of the
+            means: their mean is r, and their spread gives its standard error (the delta method).
         off (lower, 0..2): Change of the probabilities off the manifold.
         on (none, 0..2): Change of the probabilities along the manifold.
     Map: none; the model's probabilities alone.
@@ -51,27 +53,37 @@ def on_off_manifold(
         off-manifold robustness"
     """
     manifold = case.manifold(generator, epochs)
-    with torch.no_grad():
-        points = manifold.decode(manifold.latents)
-    length = 2.64 * (points[0].numel() / 3072) ** 0.5 if eps is None else eps
-    noise = case.draws.fork("directions").normal(directions, points[0].numel())
-    inside = projection(tangents(manifold), noise)
-    on, off = (_change(case, points, part, length) for part in (inside, noise - inside))
-    ratio = (off / on.mean()).where(on.mean() > 0, torch.nan)
-    return {"ratio": ratio, "off": off, "on": on}
+    x = points(manifold)
+    pixels = x[0].numel()
+    length = 2.64 * (pixels / 3072) ** 0.5 if eps is None else eps
+
+    def changes(basis: Tensor, x: Tensor, draws: Draws) -> Tensor:
+        noise = draws.normal(directions, pixels)
+        inside = projection(basis, noise)
+        parts = (inside, noise - inside)
+        return torch.stack([_change(case.model, x, part, length) for part in parts], 1)
+
+    on, off = over_tangents(changes, manifold, x, case.draws.fork("directions")).unbind(1)
+    return {"ratio": _ratio(off, on), "off": off, "on": on}
 
 
 @torch.no_grad()
-def _change(case: Case, points: Tensor, directions: Tensor, length: float) -> Tensor:
+def _change(model: nn.Module, x: Tensor, directions: Tensor, length: float) -> Tensor:
     """Mean L1 change of the probabilities on steps of a length along directions (n, m, d), shape (n,)."""
-
-    def probabilities(images: Tensor) -> Tensor:
-        return case.model(images).softmax(1)
-
-    steps = length * F.normalize(directions, dim=2).to(points)
-    before = in_batches(probabilities, points)
+    steps = length * F.normalize(directions, dim=2).to(x)
+    before = model(x).softmax(1)
     changes = [
-        (in_batches(probabilities, points + step.view_as(points)) - before).abs().sum(1)
-        for step in steps.unbind(1)
+        (model(x + step.view_as(x)).softmax(1) - before).abs().sum(1) for step in steps.unbind(1)
     ]
     return torch.stack(changes).mean(0)
+
+
+def _ratio(off: Tensor, on: Tensor) -> Tensor:
+    """Numbers (n,) whose mean is mean(off) / mean(on), and whose spread is that ratio's.
+
+    r + (off - r on) / mean(on), r the ratio of the means: its linearisation (the delta method). off / mean(on) has the
+    same mean, but its spread leaves out that the denominator is a mean over the same images.
+    """
+    mean = on.mean()
+    ratio = off.mean() / mean
+    return (ratio + (off - ratio * on) / mean).where(mean > 0, torch.nan)

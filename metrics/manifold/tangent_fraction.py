@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores, predict
-from metrics.manifold._tangent import coordinates, tangents
+from metrics.manifold._tangent import coordinates, over_tangents, points
 from metrics.maps import Target
 
 
@@ -49,11 +49,10 @@ def tangent_fraction(
     Paper: Bordt et al. 2023, "The manifold hypothesis for gradient-based explanations"
     """
     manifold = case.manifold(generator, epochs)
-    with torch.no_grad():
-        points = manifold.decode(manifold.latents)
-    labels = case.y if target == "true" else predict(case.model, points)
-    maps = explain(case.model, points, case.draws, attribution=attribution, of=of, target=labels)
-    fraction = _fraction(tangents(manifold), maps)
+    x = points(manifold)
+    labels = case.y if target == "true" else predict(case.model, x)
+    maps = explain(case.model, x, case.draws, attribution=attribution, of=of, target=labels)
+    fraction = over_tangents(_fraction, manifold, maps)
     pixels = maps[0].numel()
     latents = min(manifold.latents.shape[1], pixels)  # no more of them are independent
     return {"fraction": fraction, "chance": torch.full_like(fraction, (latents / pixels) ** 0.5)}
