@@ -41,15 +41,18 @@ def softened(maps: Tensor) -> Tensor:
     return blurred(maps, max(1.0, min(maps.shape[2:]) / 16))
 
 
-def top(importance: Tensor, fraction: float, draws: Draws) -> Tensor:
-    """Mask of exactly round(fraction * H * W) most important pixels of each image, bool (n, H, W).
+def places(importance: Tensor, draws: Draws) -> Tensor:
+    """Each pixel's place in the order of falling importance, 0 for the first; int64 (n, H, W).
 
     Ties are broken at random per image (a threshold would remove too many or too few of tied pixels).
     """
-    n, height, width = importance.shape
-    count = round(fraction * height * width)
-    shuffle = draws.fork("ties").uniform(height * width).argsort(1)
-    order = importance.flatten(1).gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
-    mask = torch.zeros(n, height * width, dtype=torch.bool, device=importance.device)
-    mask.scatter_(1, shuffle.gather(1, order[:, :count]), True)
-    return mask.view(n, height, width)
+    flat = importance.flatten(1)
+    shuffle = draws.fork("ties").uniform(flat.shape[1]).argsort(1)
+    order = flat.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
+    at = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, shuffle.gather(1, order), at).view_as(importance)
+
+
+def top(importance: Tensor, fraction: float, draws: Draws) -> Tensor:
+    """Mask of exactly round(fraction * H * W) most important pixels of each image, bool (n, H, W)."""
+    return places(importance, draws) < round(fraction * importance.shape[1:].numel())

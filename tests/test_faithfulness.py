@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from metrics.attribution import Explained, explain
 from metrics.case import Case, Scores
-from metrics.fidelity._flipping import places
+from metrics.fidelity import _flipping
 from metrics.fidelity.deletion import deletion
 from metrics.fidelity.infidelity import _PERTURBATIONS, infidelity
 from metrics.fidelity.insertion import insertion
@@ -23,7 +23,7 @@ from metrics.fidelity.pixel_flipping import pixel_flipping
 from metrics.fidelity.road import road
 from metrics.fidelity.sensitivity import sensitivity
 from metrics.fill import filled
-from metrics.importance import top
+from metrics.importance import places
 from metrics.randomness import Draws
 
 CURVES = (deletion, insertion, pixel_flipping, road)
@@ -88,13 +88,28 @@ def images(c: Case, index: slice | Tensor) -> Case:
 
 
 @pytest.mark.parametrize("levels", [0, 1, 3, 1000])
-def test_places_are_a_permutation_whose_beginnings_are_the_top_pixels(levels: int) -> None:
+def test_places_are_a_permutation_by_falling_importance(levels: int) -> None:
     importance = (levels * normal(7, 5, 6)).round()
     draws = Draws(2, torch.arange(7))
     order = places(importance, draws)
     assert torch.equal(order.flatten(1).sort(1).values, torch.arange(30).expand(7, 30))
-    for p in (0.0, 0.1, 0.25, 0.5, 0.9, 1.0):
-        assert torch.equal(order < round(p * 30), top(importance, p, draws))
+    falling = importance.flatten(1).gather(1, order.flatten(1).argsort(1))
+    assert (falling.diff(dim=1) <= 0).all()
+
+
+def test_pixels_are_ordered_for_a_batch_of_images_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At 224 pixels the order of an image is larger than the image."""
+    seen = []
+
+    def noted(importance: Tensor, draws: Draws) -> Tensor:
+        seen.append(len(importance))
+        return places(importance, draws)
+
+    monkeypatch.setattr(_flipping, "places", noted)
+    deletion(case(Recorder(), n=20, shape=(1, 4, 4), classes=2), steps=15)
+    assert seen == [15, 5]
 
 
 class Recorder(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics.attacks import frozen, margin
 from metrics.case import Case, in_batches
 from metrics.fill import Fill, filled
+from metrics.importance import places
 from metrics.randomness import Draws
 
 Output = Literal["probability", "logit", "margin", "accuracy"]
@@ -30,18 +31,6 @@ def evenly(case: Case, steps: int) -> tuple[float, ...]:
     """Shares of the pixels from 0 to 1 in this many equal steps, or one step a pixel if there are fewer."""
     steps = min(steps, case.x[0, 0].numel())
     return tuple(k / steps for k in range(steps + 1))
-
-
-def places(importance: Tensor, draws: Draws) -> Tensor:
-    """Each pixel's place in the order of falling importance, 0 for the first; int64 (n, H, W).
-
-    Ties are broken at random per image, as in `importance.top`: the pixels before place round(p H W) are top's p.
-    """
-    flat = importance.flatten(1)
-    shuffle = draws.fork("ties").uniform(flat.shape[1]).argsort(1)
-    order = flat.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
-    at = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, shuffle.gather(1, order), at).view_as(importance)
 
 
 def removal(case: Case, fill: Fill) -> Replace:
@@ -67,26 +56,22 @@ def flipping_curve(
     points, pixels = len(fractions), importance[0].numel()
     counts = torch.tensor([round(p * pixels) for p in fractions], device=importance.device)
 
-    def outputs(x: Tensor, place: Tensor, target: Tensor, draws: Draws) -> Tensor:
-        first = place[:, None] < counts.view(-1, 1, 1)
+    def outputs(x: Tensor, importance: Tensor, target: Tensor, draws: Draws) -> Tensor:
+        first = places(importance, draws)[:, None] < counts.view(-1, 1, 1)
         copies = torch.arange(len(x), device=x.device).repeat_interleave(points)
         shown = replace(x[copies], first.flatten(0, 1), draws[copies])
         return _OUTPUTS[output](case.model(shown), target[copies]).view(-1, points)
 
-    order = places(importance, case.draws)
     with torch.no_grad(), frozen(case.model):
-        found = in_batches(outputs, case.x, order, target, case.draws, size=max(1, 250 // points))
+        found = in_batches(
+            outputs, case.x, importance, target, case.draws, size=max(1, 250 // points)
+        )
     return found.T.where(importance.isfinite().flatten(1).all(1), torch.nan)
 
 
 def area_under(curve: Tensor, fractions: tuple[float, ...]) -> Tensor:
     """Trapezoid area under curves (points, n) over [0, 1], (n,)."""
     return torch.trapezoid(curve, torch.tensor(fractions, device=curve.device), dim=0)
-
-
-def named_points(name: str, curve: Tensor, fractions: tuple[float, ...]) -> dict[str, Tensor]:
-    """The points of a curve (points, n) as scores: "name@fraction" -> (n,)."""
-    return {f"{name}@{at:g}": row for at, row in zip(fractions, curve, strict=True)}
 
 
 def _of_class(values: Tensor, target: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics.attribution import Of, explain
 from metrics.case import Case, NotApplicable, Refit, Scores, in_batches
 from metrics.edges import sobel
+from metrics.fidelity._curves import points_of
 from metrics.fill import Fill, filled
 from metrics.importance import Reduction, pixel_map, softened, top
 from metrics.randomness import Draws
@@ -168,8 +169,3 @@ def removal_scores(
         scores[f"{name}_score"] = score(points)
         scores |= points_of(f"{name}_accuracy", points, removed)
     return scores
-
-
-def points_of(name: str, curve: Tensor, fractions: Sequence[float]) -> dict[str, Tensor]:
-    """The points of a curve as scores: "name@fraction"."""
-    return {f"{name}@{at:g}": row for at, row in zip(fractions, curve, strict=True)}

@@ -8,13 +8,8 @@ from annotated_types import Ge
 
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
-from metrics.fidelity._flipping import (
-    area_under,
-    evenly,
-    flipping_curve,
-    named_points,
-    removal,
-)
+from metrics.fidelity._curves import points_of
+from metrics.fidelity._flipping import area_under, evenly, flipping_curve, removal
 from metrics.fill import Fill
 from metrics.importance import Reduction, pixel_map
 from metrics.maps import Target, explained_class
@@ -59,4 +54,4 @@ def deletion(
     curve = flipping_curve(
         case, pixel_map(maps, reduction), fractions, removal(case, fill), target=followed
     )
-    return {"auc": area_under(curve, fractions), **named_points("probability", curve, fractions)}
+    return {"auc": area_under(curve, fractions), **points_of("probability", curve, fractions)}

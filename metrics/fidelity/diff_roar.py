@@ -9,14 +9,8 @@ from torch import Tensor
 
 from metrics.attribution import AttributionName, Of
 from metrics.case import Case, Scores
-from metrics.fidelity._removal import (
-    Images,
-    accuracy,
-    control,
-    explained,
-    points_of,
-    retrainings,
-)
+from metrics.fidelity._curves import points_of
+from metrics.fidelity._removal import Images, accuracy, control, explained, retrainings
 from metrics.fill import Fill
 from metrics.importance import Reduction
 

@@ -10,12 +10,8 @@ from torch import Tensor
 
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
-from metrics.fidelity._flipping import (
-    area_under,
-    evenly,
-    flipping_curve,
-    named_points,
-)
+from metrics.fidelity._curves import points_of
+from metrics.fidelity._flipping import area_under, evenly, flipping_curve
 from metrics.importance import Reduction, pixel_map
 from metrics.maps import Target, explained_class
 from metrics.randomness import Draws
@@ -56,7 +52,7 @@ def insertion(
     followed, fractions = explained_class(case, target), evenly(case, steps)
     maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of, target=followed)
     curve = flipping_curve(case, pixel_map(maps, reduction), fractions, _inserted, target=followed)
-    return {"auc": area_under(curve, fractions), **named_points("probability", curve, fractions)}
+    return {"auc": area_under(curve, fractions), **points_of("probability", curve, fractions)}
 
 
 def _inserted(x: Tensor, first: Tensor, draws: Draws) -> Tensor:

@@ -8,14 +8,8 @@ from annotated_types import Ge
 
 from metrics.attribution import AttributionName, Of, explain
 from metrics.case import Case, Scores
-from metrics.fidelity._flipping import (
-    Output,
-    area_under,
-    evenly,
-    flipping_curve,
-    named_points,
-    removal,
-)
+from metrics.fidelity._curves import points_of
+from metrics.fidelity._flipping import Output, area_under, evenly, flipping_curve, removal
 from metrics.fill import Fill
 from metrics.importance import Reduction, pixel_map
 from metrics.maps import Target, explained_class
@@ -76,6 +70,6 @@ def pixel_flipping(
     return {
         "srg": areas["lerf_auc"] - areas["morf_auc"],
         **areas,
-        **named_points("morf", morf, fractions),
-        **named_points("lerf", lerf, fractions),
+        **points_of("morf", morf, fractions),
+        **points_of("lerf", lerf, fractions),
     }

@@ -8,7 +8,8 @@ from annotated_types import Gt, Lt
 
 from metrics.attribution import AttributionName, Of
 from metrics.case import Case, Scores
-from metrics.fidelity._flipping import flipping_curve, named_points, removal
+from metrics.fidelity._curves import points_of
+from metrics.fidelity._flipping import flipping_curve, removal
 from metrics.fidelity._removal import area_between
 from metrics.importance import Reduction
 from metrics.maps import Target, importance
@@ -59,6 +60,6 @@ def road(
     )
     return {
         "score": area_between(lerf, morf, fractions),
-        **named_points("morf_accuracy", morf, fractions),
-        **named_points("lerf_accuracy", lerf, fractions),
+        **points_of("morf_accuracy", morf, fractions),
+        **points_of("lerf_accuracy", lerf, fractions),
     }
