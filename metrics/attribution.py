@@ -34,14 +34,21 @@ AttributionName = Literal[
     "blurred_guided_backprop", "blurred_grad_cam", "blurred_occlusion", "blurred_random",
 ]  # fmt: skip
 """The methods; the controls `random` and `sobel`, which know nothing of the model; and each map but Sobel's blurred."""
+_BATCH = 250
+"""Images of which maps are made at once."""
+_SHOWN = 500
+"""Changed versions of them that the model is shown at once, about."""
 
 
 class Explained(nn.Module):
     """A classifier cut down to the scalar that is attributed: images -> (n,)."""
 
-    def __init__(self, model: nn.Module, target: Tensor, of: Of = "log_odds") -> None:
+    def __init__(
+        self, model: nn.Module, target: Tensor, of: Of = "log_odds", copies: int = 2
+    ) -> None:
+        """`copies`: how many changed versions of every image a method may show the model at once."""
         super().__init__()
-        self.model, self.target, self.of = model, target, of
+        self.model, self.target, self.of, self.copies = model, target, of, copies
 
     def forward(self, x: Tensor) -> Tensor:
         """The scalar of each image.
@@ -96,7 +103,7 @@ def gradient_x_input(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
 def integrated_gradients(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     """Integrated gradients from black, 50 midpoint steps (Sundararajan, Taly & Yan 2017)."""
     return IntegratedGradients(explained).attribute(
-        x, n_steps=50, method="riemann_middle", internal_batch_size=max(len(x), 500)
+        x, n_steps=50, method="riemann_middle", internal_batch_size=explained.copies * len(x)
     )
 
 
@@ -216,7 +223,7 @@ def occlusion(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
         sliding_window_shapes=(x.shape[1], *window),
         strides=(x.shape[1], *((size + 1) // 2 for size in window)),
         baselines=0.5,
-        perturbations_per_eval=max(1, 500 // len(x)),
+        perturbations_per_eval=explained.copies,
     )
 
 
@@ -251,11 +258,14 @@ def explain(
         )
     name = attribution.removeprefix("blurred_")
     method: Attribution = globals()[name]
+    # by the batch that is asked for: where memory makes it smaller, what the model is shown becomes smaller with it
+    copies = max(1, _SHOWN // max(1, min(_BATCH, len(x))))
 
     def maps(images: Tensor, labels: Tensor, numbers: Draws) -> Tensor:
-        found = method(Explained(model, labels, of), images.clone(), numbers).detach()
+        explained = Explained(model, labels, of, copies)
+        found = method(explained, images.clone(), numbers).detach()
         return found if name == attribution else softened(found.abs())
 
     with frozen(model):
         target = predict(model, x) if target is None else target
-        return in_batches(maps, x, target, draws.fork("attribution", name))
+        return in_batches(maps, x, target, draws.fork("attribution", name), size=_BATCH)

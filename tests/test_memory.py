@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 
+from metrics.attribution import explain
 from metrics.batching import affordable, in_batches, out_of_memory, predict
 from metrics.case import Case
 from metrics.randomness import Draws
@@ -81,6 +82,19 @@ class Hungry(torch.nn.Module):
         if len(x) > self.room:
             raise GPU
         return self.net(x)
+
+
+@pytest.mark.parametrize("attribution", ["occlusion", "integrated_gradients"])
+def test_methods_that_show_an_image_many_times_go_on_with_less(attribution):
+    x = torch.rand(12, 1, 12, 12)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 4)).requires_grad_(False)
+    target, draws = net(x).argmax(1), Draws(0, torch.arange(12))
+    expected = explain(net, x, draws, attribution=attribution, target=target)
+    sizes = []
+    net.register_forward_pre_hook(lambda _, shown: sizes.append(len(shown[0])))
+    found = explain(Hungry(net, 125), x, draws, attribution=attribution, target=target)
+    torch.testing.assert_close(found, expected)
+    assert max(sizes) == 3 * (500 // 12), "a quarter of the images, as often each"
 
 
 def test_auto_attack_and_predictions_go_on_with_less():
