@@ -25,7 +25,7 @@ from metrics import attacks
 from metrics.case import Case, NotApplicable, Scores, predict
 from metrics.randomness import Draws
 from metrics.robustness import _apgd, _fab, _square
-from metrics.robustness._rounds import in_equal_batches, margins, rival, rounds
+from metrics.robustness._rounds import in_equal_batches, lanes, margins, rival, rounds
 from metrics.robustness.apgd import apgd
 from metrics.robustness.auto_attack import auto_attack
 from metrics.robustness.fab import fab
@@ -221,9 +221,22 @@ def test_equal_batches_are_equal_lose_nothing_and_keep_an_images_place(n: int) -
     assert torch.equal(got, ids * 11)
     for batch in seen:
         assert len(batch) == 64
-        filled = torch.arange(64) % 16 == batch % 16
+        filled = torch.arange(64) % 16 == lanes(batch)
         assert filled.sum() >= min(4, len(ids))
     assert {int(i) for batch in seen for i in batch} == set(ids.tolist())
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4, 10, 16])
+def test_a_single_class_takes_few_batches(classes: int) -> None:
+    """In `planted` the label is the identity modulo 4."""
+    ids, seen = torch.arange(4500, 5500)[::classes], []
+
+    def function(draws: Draws) -> Tensor:
+        seen.append(len(draws.ids))
+        return draws.ids
+
+    assert torch.equal(in_equal_batches(function, Draws(0, ids)), ids)
+    assert sum(seen) <= 1.3 * len(ids) + 64
 
 
 # ---- rounds ----

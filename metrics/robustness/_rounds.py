@@ -27,8 +27,8 @@ def in_equal_batches(
     """`function` over parts of the tensors (and draws) that all have the same number of rows, joined again.
 
     For another number of rows, and for rows that begin elsewhere between two multiples of 64 bytes, matrix products are
-    summed in another order. So every batch is filled up, and an image has its row by its identity in the draws: row =
-    id modulo 16. What comes out for it does not depend, to the last bit on a CPU, on the images computed with it.
+    summed in another order. So every batch is filled up, and an image has its row modulo 16 (its lane) by its identity
+    in the draws. What comes out for it does not depend, to the last bit on a CPU, on the images computed with it.
     Without draws among the tensors the images are known by their order alone. `size`: rows of a batch, by default as
     many as the device takes.
     """
@@ -51,9 +51,20 @@ def _numbers(like: Tensor | Draws) -> Tensor:
 
 def _slots(ids: Tensor) -> Tensor:
     """A place for each image, no two the same: its lane, and in the lane behind those that came before."""
-    lanes = F.one_hot(ids % _LANES, _LANES)
-    before = (lanes.cumsum(0) * lanes).sum(1) - 1
-    return before * _LANES + ids % _LANES
+    lane = lanes(ids)
+    taken = F.one_hot(lane, _LANES)
+    before = (taken.cumsum(0) * taken).sum(1) - 1
+    return before * _LANES + lane
+
+
+def lanes(ids: Tensor) -> Tensor:
+    """0..15 for each identity: as many of each where identities follow one another, and also for every k-th of them.
+
+    Each 16 identities begin a lane later. If the lane were the identity modulo 16, a class that is every fourth image
+    would have four lanes, and what is left of it alone would take four times the rows; by a hash of the identity, lanes
+    would be uneven from the start.
+    """
+    return (ids + ids // _LANES) % _LANES
 
 
 @torch.no_grad()
