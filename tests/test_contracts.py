@@ -29,6 +29,8 @@ FEW = {
     "apgd": {"steps": 10}, "fab": {"steps": 10}, "minimal_norm": {"steps": 10},
 }  # fmt: skip
 """What would last at its defaults."""
+THREATS = {"certified_accuracy": L2(0.5)}
+"""Under which a metric is measured that does not apply under Linf."""
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ class TestMetrics:
     ):
         model = copy.deepcopy(classifier)
         state = {key: value.clone() for key, value in model.state_dict().items()}
-        case = case_for(name, digits, model, Linf(0.1))
+        case = case_for(name, digits, model, THREATS.get(name, Linf(0.1)))
         pixels, before = case.x.clone(), torch.get_rng_state()
         card = cards("metrics")[name]
         scores = card.load()(case, **FEW.get(name, {}))
@@ -162,9 +164,9 @@ class TestMetrics:
         if name in ("roar", "kar", "reconstruction_distance", "on_off_manifold", "auto_attack"):
             pytest.skip("refers to the whole set of images, or is a library's")
         metric = cards("metrics")[name].load()
-        few = FEW.get(name, {})
-        whole = metric(case_for(name, digits, classifier, Linf(0.1)), **few)
-        part = metric(case_for(name, digits, classifier, Linf(0.1), n=7), **few)
+        few, threat = FEW.get(name, {}), THREATS.get(name, Linf(0.1))
+        whole = metric(case_for(name, digits, classifier, threat), **few)
+        part = metric(case_for(name, digits, classifier, threat, n=7), **few)
         for key, values in part.items():
             torch.testing.assert_close(
                 values, whole[key][..., :7], rtol=1e-4, atol=1e-5, equal_nan=True

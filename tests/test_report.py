@@ -587,13 +587,20 @@ def test_the_report_reads_what_records_have() -> None:
 
 
 def test_axes_of_the_tradeoff_are_found_without_their_names() -> None:
+    attack = {"measure": "robust_accuracy", "threat": "Linf 0.1"}
     rows = [
         record("standard", 0, "smooth", "sharpness", "Smooth", 0.4),
         record("standard", 0, "plain", "manifold", "Plain", 0.4, direction=""),
         record("standard", 0, "near", "manifold", "Near", 0.4, direction="lower"),
-        record("standard", 0, "hit", "robustness", "Hit", 0.7, threat="Linf 0.1"),
-        record("standard", 0, "harder", "robustness", "Harder", 0.5, threat="Linf 0.2"),
-        record("standard", 0, "harder", "robustness", "Harder", 0.6, threat="Linf 0.1"),
+        record("standard", 0, "hit", "robustness", "Hit", 0.7, **attack),
+        record(
+            "standard", 0, "harder", "robustness", "Harder", 0.5, **attack | {"threat": "Linf 0.2"}
+        ),
+        record("standard", 0, "harder", "robustness", "Harder", 0.6, **attack),
+        # no attack: what is certified is another classifier, and less than it withstands
+        record(
+            "standard", 0, "vote", "robustness", "Vote", 0.1, measure="certified", threat="Linf 0.1"
+        ),
     ]
     records = tidy(pd.DataFrame([asdict(row) for row in rows]))
     y, x = interpretability(Run(records)), robust_accuracy(named(records))

@@ -24,7 +24,8 @@ def gaussian_noise(
     Args:
         sigma: Standard deviation of the noise in pixel units (Cohen: 0.12, 0.25, 0.5 and 1).
     Cost: 1 forward and 1 backward pass per step
-    Pitfalls: the network alone claims no robustness; what the paper certifies is its vote under noise.
+    Pitfalls: the network alone claims no robustness; what the paper certifies is its vote under noise, which metric
+        `certified_accuracy` measures: give it this sigma.
     Paper: Cohen et al. 2019, "Certified adversarial robustness via randomized smoothing"
     """
     noise = step.draws.normal(*x.shape[1:])
