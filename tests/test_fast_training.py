@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -448,9 +449,11 @@ def test_free_at_shows_allowed_images_and_keeps_the_perturbation_for_the_next_ba
         assert images.max() <= 1
 
 
-def train(trainer: Trainer, threat: ThreatModel | None, **settings: object) -> nn.Module:
-    net = batchnorm_net()
-    trained = trainer(net, TRAIN, TRAIN, recipe=RECIPE, threat=threat, seed=0, **settings)
+def train(
+    trainer: Trainer, threat: ThreatModel | None, epochs: int = 2, **settings: object
+) -> nn.Module:
+    net, recipe = batchnorm_net(), replace(RECIPE, epochs=epochs)
+    trained = trainer(net, TRAIN, TRAIN, recipe=recipe, threat=threat, seed=0, **settings)
     return trained.model
 
 
@@ -460,10 +463,22 @@ def test_free_at_once_and_without_a_ball_is_standard_training() -> None:
         assert torch.equal(a, b)
 
 
-def test_free_at_descends_once_a_replay() -> None:
-    replayed = train(free_at, LINF, replays=3)
-    # 2 epochs of 2 batches
-    assert replayed[1].num_batches_tracked == 12
+@pytest.mark.parametrize(
+    ("epochs", "replays", "steps"), [(6, 3, 12), (6, 1, 12), (7, 3, 12), (2, 3, 6), (1, 8, 16)]
+)
+def test_free_at_has_as_many_steps_as_others_at_equal_epochs(
+    epochs: int, replays: int, steps: int
+) -> None:
+    """An epoch is 2 batches; each replay of them is a step, and counts as a pass."""
+    replayed = train(free_at, LINF, epochs, replays=replays)
+    assert replayed[1].num_batches_tracked == steps
+
+
+def test_free_at_at_equal_cost_counts_its_replays_once() -> None:
+    """A batch costs so many steps and their gradients by the images: no epoch is divided once more."""
+    net, recipe = batchnorm_net(), replace(RECIPE, epochs=12, budget="cost")
+    free_at(net, TRAIN, TRAIN, recipe=recipe, threat=LINF, seed=0, replays=3)
+    assert 12 < net[1].num_batches_tracked <= 24
 
 
 class Kept:
@@ -480,14 +495,14 @@ class Kept:
 
 def test_a_resumed_free_training_ends_with_the_same_weights() -> None:
     snapshots = Kept()
-    straight = train(free_at, LINF, replays=3, snapshots=snapshots)
+    straight = train(free_at, LINF, 6, replays=3, snapshots=snapshots)
     assert len(snapshots.snapshot["log"]) == 1
-    resumed = train(free_at, LINF, replays=3, snapshots=snapshots)
+    resumed = train(free_at, LINF, 6, replays=3, snapshots=snapshots)
     pairs = zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
     forgotten = snapshots.snapshot["live"]["objective.perturbation"]
     forgotten.update({name: torch.zeros_like(value) for name, value in forgotten.items()})
-    other = train(free_at, LINF, replays=3, snapshots=snapshots)
+    other = train(free_at, LINF, 6, replays=3, snapshots=snapshots)
     assert not torch.equal(straight[0].weight, other[0].weight)
 
 
