@@ -41,7 +41,8 @@ def transfer(
         step_size: Length of a step in pixel units; none means 2.5 eps / steps.
     Cost: `steps` gradients of the source per image; the training of the source where the run has none like it
     Pitfalls: far weaker than a white-box attack. A model that breaks here more often than under PGD on itself masks
-        its gradients. Does not apply to the source itself.
+        its gradients. Does not apply to the source itself. The examples of a standard model hardly carry over to robust
+        ones: take a robust source (`pgd_at`) beside it.
     Paper: Papernot, McDaniel & Goodfellow 2016, "Transferability in machine learning: from phenomena to black-box
         attacks using adversarial samples"
     """
