@@ -39,7 +39,9 @@ def tangent_fraction(
     Args:
         attribution: The map.
         of: The scalar that is attributed.
-        target: The class that is explained.
+        target: The class that is explained; the true one unless told otherwise, where most measures of maps take the
+            predicted one. The map is of the manifold's point, at which models may predict another class than at the
+            image, each its own; "predicted" is the class predicted there.
         generator: Whose decoder stands for the manifold.
         epochs: Passes over the training images that the generator is fitted for; none: 100,000 images in all, within
             10 to 100 passes (vae) or 2 to the paper's 30, for colour 150 (vae_gan).

@@ -38,7 +38,8 @@ def transfer(
         source: The trainer, or the file of one, whose model the examples are made on; or a model of the suite, as it
             stands there (file:..., robustbench:..., ...).
         steps: Gradient steps.
-        step_size: Length of a step in pixel units; none means 2.5 eps / steps.
+        step_size: Length of a step in pixel units; none means 2.5 eps / steps, which leads across the ball whatever the
+            number of steps: eps / 8 for 20. Many papers take PGD-20 with 2/255 at 8/255, eps / 4: give it as 0.00784.
     Cost: `steps` gradients of the source per image; the training of the source where the run has none like it
     Pitfalls: far weaker than a white-box attack. A model that breaks here more often than under PGD on itself masks
         its gradients. Does not apply to the source itself. The examples of a standard model hardly carry over to robust
