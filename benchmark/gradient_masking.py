@@ -163,10 +163,10 @@ def worst(levels: list[Level]) -> Level:
 
 def outnumbers(many: int, few: int, error: float = ALPHA) -> bool:
     """Whether `many` of one kind beside `few` of another one are more than chance makes of equal kinds."""
-    return many > few and _chance(many, many + few, 0.5) < error
+    return many > few and at_least(many, many + few, 0.5) < error
 
 
-def _chance(least: int, n: int, share: float) -> float:
+def at_least(least: int, n: int, share: float) -> float:
     """Probability of at least so many of n where this share is true (exact)."""
     return float(bdtrc(least - 1, n, share)) if least > 0 else 1.0
 
@@ -201,7 +201,7 @@ def exceeded(seen: Mapping[str, Share]) -> Iterator[Reason]:
     for limit in LIMITS:
         if limit.measure in seen:
             share = seen[limit.measure]
-            if _chance(share.images, share.n, limit.most) < ALPHA:
+            if at_least(share.images, share.n, limit.most) < ALPHA:
                 text = f"{share.value:.1%} of {share.n} images {limit.claim}"
                 yield _reason(limit.level, limit.code, text)
 

@@ -1,6 +1,6 @@
 """Preflight: every check fires for a model that is wrong in its way, alone, and is silent for honest models.
 
-The checks that compare accuracies (range, labels) need a trained network: tests/test_wrong_wrappers.py has it.
+The checks that compare accuracies (range, labels, chance) need a trained network: tests/test_wrong_wrappers.py has it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.gradient_masking import LEVELS
+from benchmark.gradient_masking import LEVELS, Finding
 from benchmark.measuring.place import dataset
 from benchmark.plan import DataSpec
 from benchmark.preflight import CHECKS, PASSED, REMEDIES, preflight
+from benchmark.preflight._labelled import better_than_chance
 from benchmark.preflight._outputs import deterministic
 from benchmark.preflight._subject import Subject
 from metrics.randomness import Draws
@@ -174,6 +175,12 @@ def autocast(net: nn.Module, x: Tensor) -> Tensor:
     return net[4](features.float())
 
 
+def seen(model: nn.Module) -> dict[str, Finding]:
+    """What preflight found, but that these networks were never trained."""
+    found = preflight(model, X, Y, CLASSES)
+    return {check: finding for check, finding in found.items() if check != "chance"}
+
+
 HONEST = {
     "convolutional": small,
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES)),
@@ -197,8 +204,8 @@ HONEST = {
 
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_model_passes_every_check(name: str) -> None:
-    found = preflight(HONEST[name]().requires_grad_(False), X, Y, CLASSES)
-    assert found == dict.fromkeys(CHECKS, PASSED)
+    found = seen(HONEST[name]().requires_grad_(False))
+    assert found == dict.fromkeys((check for check in CHECKS if check != "chance"), PASSED)
 
 
 WRONG = {
@@ -248,7 +255,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_model_is_told_in_its_own_words_only(name: str, trainable: bool) -> None:
     make, code = WRONG[name]
-    found = preflight(make().requires_grad_(trainable), X, Y, CLASSES)
+    found = seen(make().requires_grad_(trainable))
     wrong = [finding for finding in found.values() if finding != PASSED]
     assert [(finding.code, finding.level) for finding in wrong] == [(code, REMEDIES[code][0])]
     assert wrong[0].remedy == REMEDIES[code][1]
@@ -278,13 +285,50 @@ def test_nothing_is_said_of_the_accuracy_of_networks_that_know_nothing(seed: int
     assert (found["range"], found["labels"]) == (PASSED, PASSED)
 
 
+def naming(right: int, y: Tensor, classes: int) -> Finding:
+    """What is found where the first so many images are right and no other one is."""
+    answers = torch.where(torch.arange(len(y)) < right, y, (y + 1) % classes)
+    net = around(lambda _, x: nn.functional.one_hot(answers, classes).float())()
+    return better_than_chance(Subject(net, torch.zeros(len(y), 1, 6, 6), y, classes))
+
+
+def test_what_is_not_clearly_better_than_chance_is_told() -> None:
+    """250 images of 10 classes as many: 41 right have a probability of 0.0011 by chance, 42 one of 0.0006."""
+    y = torch.arange(250) % 10
+    assert [naming(right, y, 10).code for right in (0, 25, 41)] == ["not-above-chance"] * 3
+    assert naming(42, y, 10) == PASSED
+    assert naming(250, y, 10) == PASSED
+
+
+def test_chance_is_the_most_frequent_class() -> None:
+    y = (torch.arange(250) >= 200).long()
+    assert naming(200, y, 2).code == "not-above-chance"
+    assert naming(225, y, 2) == PASSED
+
+
+def test_nothing_is_said_of_chance_where_no_model_could_be_above_it() -> None:
+    assert naming(0, torch.arange(5), 10) != PASSED
+    assert naming(0, torch.arange(4), 10) == PASSED
+    assert naming(0, torch.zeros(250).long(), 10) == PASSED
+
+
+def test_a_network_with_random_weights_is_told() -> None:
+    images = dataset(DataSpec("digits", None, 250), None).test
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    found = preflight(net, images.x, images.y, 10)["chance"]
+    assert (found.level, found.code) == ("WARN", "not-above-chance")
+    assert "order of the classes" in found.remedy
+
+
 def test_later_checks_are_left_out_where_they_mean_nothing() -> None:
     assert list(preflight(poisoned(torch.nan)(), X, Y, CLASSES)) == ["finite"]
     wide = nn.Sequential(small(), nn.Linear(CLASSES, CLASSES + 1))
     assert list(preflight(wide, X, Y, CLASSES)) == ["finite", "classes"]
     noisy = preflight(WRONG["noise that eval mode leaves"][0](), X, Y, CLASSES)
     assert "deterministic" in noisy
-    assert noisy.keys().isdisjoint({"independent", "agreement", "consistent", "range", "labels"})
+    assert noisy.keys().isdisjoint(
+        {"independent", "agreement", "consistent", "range", "labels", "chance"}
+    )
 
 
 def test_every_finding_has_a_level_and_a_remedy() -> None:

@@ -20,7 +20,7 @@ from benchmark.preflight._gradients import (
     saturation,
     single_pass,
 )
-from benchmark.preflight._labelled import label_order, pixel_range
+from benchmark.preflight._labelled import better_than_chance, label_order, pixel_range
 from benchmark.preflight._outputs import (
     batch_norm,
     class_count,
@@ -42,8 +42,8 @@ Check = Callable[[Subject], Finding]
 def preflight(model: nn.Module, x: Tensor, y: Tensor, classes: int) -> dict[str, Finding]:
     """Check -> what it found.
 
-    The checks of range and labels compare accuracies: with 250 images they see a difference of 5 points, with 16 only
-    a complete failure. Checks that make no sense after another one failed are left out.
+    The checks of range, labels and chance compare accuracies: with 250 images they see a difference of 5 points, with
+    16 only a complete failure. Checks that make no sense after another one failed are left out.
     """
     subject, seen = Subject(model, x, y, classes), dict[str, Finding]()
     # a model that draws random numbers may do so here without moving anybody's
@@ -71,6 +71,7 @@ CHECKS: dict[str, Check] = {
     "batch_norm": batch_norm,
     "range": pixel_range,
     "labels": label_order,
+    "chance": better_than_chance,
 }
 """In this order."""
 
@@ -85,5 +86,6 @@ FIRST: dict[str, tuple[str, ...]] = {
     "passes": ("classes", "input"),
     "range": ("classes", "input", "deterministic"),
     "labels": ("classes", "range"),
+    "chance": ("labels",),
 }
 """Check -> what it takes for granted: checks that must have passed before. Others need the first two."""

@@ -1,4 +1,4 @@
-"""Checks that compare accuracies: the scale of the pixels, the order of the classes."""
+"""Checks that compare accuracies: the scale of the pixels, the order of the classes, chance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from benchmark.gradient_masking import Finding, outnumbers
+from benchmark.gradient_masking import ALPHA, Finding, at_least, outnumbers
 from benchmark.preflight._subject import PASSED, Subject, above_chance, found
 
 
@@ -108,3 +108,15 @@ def label_order(subject: Subject) -> Finding:
         right += int(there.sum())
     enough = right > above_chance(subject.classes) * len(predicted)
     return found("permuted-labels", wrong=enough and outnumbers(gained, lost))
+
+
+def better_than_chance(subject: Subject) -> Finding:
+    """More images are right than by naming the most frequent class for all, or a class at random (exact binomial test).
+
+    Nothing is said where even a perfect model would not show it: few images, or nearly all of one class.
+    """
+    n = len(subject.y)
+    right = int((subject.logits(subject.x).argmax(1) == subject.y).sum())
+    chance = max(1 / subject.classes, int(subject.y.bincount().max()) / n)
+    shows = at_least(n, n, chance) < ALPHA
+    return found("not-above-chance", wrong=shows and at_least(right, n, chance) >= ALPHA)

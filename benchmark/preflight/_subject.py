@@ -73,6 +73,11 @@ REMEDIES: dict[str, tuple[Level, str]] = {
     "inverted": ("FAIL", "the network wants black and white exchanged"),
     "channel-order": ("FAIL", "the network wants the colours in the other order (BGR, not RGB)"),
     "permuted-labels": ("FAIL", "the classes are numbered in another order than the data set's: map the outputs"),
+    "not-above-chance": (
+        "WARN",
+        "the clean accuracy is not clearly above that of always naming one class: check that the weights are those of "
+        "a trained network, the normalisation, and the order of the classes",
+    ),
 }  # fmt: skip
 
 
