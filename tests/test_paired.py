@@ -14,6 +14,7 @@ from benchmark.statistics.paired import (
     MCNEMAR,
     NETWORKS,
     Difference,
+    _most,
     difference,
     differences,
     holm,
@@ -64,6 +65,40 @@ def test_one_network_of_other_scores_is_a_t_interval_and_a_permutation() -> None
 
 def test_few_images_have_no_smaller_p_than_there_are_signs() -> None:
     assert difference(np.arange(1.0, 5), np.zeros(4)).p == pytest.approx(2 / 2**4, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_no_flip_reaches_has_a_p_above_that_of_all_flips(seed: int) -> None:
+    """By all 2^16 flips; scores far from normal, too."""
+    rng = np.random.default_rng(seed)
+    d = rng.normal(1.2, 1, 16) ** (1 + 2 * (seed % 2))
+    signs = 1 - 2 * (np.arange(2**16)[:, None] >> np.arange(16) & 1)
+    exact = float((np.abs(signs @ d) >= abs(d.sum()) * (1 - 1e-9)).mean())
+    assert _most(d) >= exact
+
+
+def test_the_bound_is_reached_by_two_images() -> None:
+    """Half of their four flips are as far."""
+    assert _most(np.ones(2)) == pytest.approx(0.5)
+
+
+def test_a_huge_difference_is_found_among_six_hundred_comparisons() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 1, 200)
+    huge = base + rng.normal(2, 1, 200)
+    corrected = holm([difference(huge, base).p, *[1.0] * 599])
+    assert difference(huge, base).test == FLIPPED
+    assert corrected[0] < 1e-12
+    assert holm([d.p for d in differences([huge] * 600, base)]).max() < 1e-12
+
+
+def test_p_of_flips_is_theirs_where_one_of_them_is_as_far() -> None:
+    rng = np.random.default_rng(1)
+    shifts = np.linspace(0, 0.4, 30)[:, None]
+    found = [d.p for d in differences(list(rng.normal(shifts, 1, (30, 100))), np.zeros(100))]
+    above = [p for p in found if p > 1e-4]
+    assert len(above) > 15
+    assert all(p * 1e4 == pytest.approx(round(p * 1e4)) for p in above)
 
 
 def test_equal_models_do_not_differ() -> None:

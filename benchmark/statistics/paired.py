@@ -8,9 +8,11 @@ from three seeds on, whether the trainings do, whatever their seed.
 - *p value*: 0/1 scores of one network each get McNemar's exact test (1947). Other scores of one or two networks get the
   test that it is a special case of: the signs of the images' differences are flipped at random, 9,999 times (the same
   flips for every comparison), and p is the share of flips whose mean is as far from 0 as the one that was seen. Where
-  the spread of networks is part of the error, it is a t test: the variances over images and over the networks of either
-  model add up, what they share (the noise of an image under a network) counts once, and Satterthwaite's degrees of
-  freedom say how well the sum is known.
+  none of them is, p is 1/10,000 or what no share of all 2^n flips can exceed (Bentkus & Dzindzalieta 2015), whichever
+  is smaller: after a correction for 500 comparisons and more a p of 1/10,000 would be noise. Where the spread of
+  networks is part of the error, it is a t test: the variances over images and over the networks of either model add up,
+  what they share (the noise of an image under a network) counts once, and Satterthwaite's degrees of freedom say how
+  well the sum is known.
 - *interval*: with a spread of networks the one of that t test. Otherwise Student's t over the images' differences; for
   0/1 scores after one image more on which only the one model is right and one on which only the other is (Bonett &
   Price 2012), so that it is no point where all images agree. With skewed scores a bootstrap covers less often than t.
@@ -124,7 +126,7 @@ def _difference(one: Floats, other: Floats, test: str, flipped: Floats | None) -
     value, higher, lower = float(d.mean()), int((d > 0).sum()), int((d < 0).sum())
     centre, stderr, freedom = _error(d, one, other)
     if flipped is not None:
-        p = _share(abs(value), flipped)
+        p = _share(d, flipped)
     else:
         p = mcnemar(higher, lower) if test == MCNEMAR else _tail(value, stderr, freedom)
     reach = stderr * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
@@ -209,9 +211,21 @@ def _networks_part(scores: Floats) -> tuple[_Part, float]:
     return _Part(within / means.size, freedom), noise / means.size
 
 
-def _share(seen: float, flipped: Floats) -> float:
+def _share(d: Floats, flipped: Floats) -> float:
     """p of a test by permutation; sums of the same numbers in another order are the same."""
-    return float(((flipped >= seen * (1 - 1e-9)).sum() + 1) / (FLIPS + 1))
+    as_far = int((flipped >= abs(d.mean()) * (1 - 1e-9)).sum())
+    drawn = (as_far + 1) / (FLIPS + 1)
+    return drawn if as_far else min(drawn, _most(d))
+
+
+def _most(d: Floats) -> float:
+    """What the share of all flips whose sum is as far from 0 cannot exceed: a multiple of the normal tail.
+
+    It is a p value by itself, and so is the smaller of both where no drawn flip is as far: what is below the least
+    share that draws can have is decided by the bound alone, all else by the draws.
+    """
+    farness = abs(d.sum()) / np.sqrt((d**2).sum())
+    return float(2 * stats.norm.sf(farness) / (4 * stats.norm.sf(np.sqrt(2))))
 
 
 def _flips(each: Sequence[Floats]) -> list[Floats]:
