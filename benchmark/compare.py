@@ -18,6 +18,7 @@ import pandas as pd
 from benchmark.cards import nearest
 from benchmark.errors import BenchError
 from benchmark.report.chosen import EVERYTHING, chosen, grouped
+from benchmark.report.columns import Choice, choice
 from benchmark.report.images import Scores, by_measure
 from benchmark.report.names import row_names
 from benchmark.report.pooling import MEASURE
@@ -125,6 +126,7 @@ def compare(
     shared = [name for name in one.by_dataset() if name in other.by_dataset()]
     if not shared:
         raise CompareError(f"{first} and {second} have no data set in common")
+    _check_words(words, [other.by_dataset()[name].records for name in shared])
     found: list[Line] = []
     for name in shared:
         a, b = one.by_dataset()[name], other.by_dataset()[name]
@@ -143,8 +145,32 @@ def compare(
             f"{' and '.join(map(str, filter(None, (first, second))))}: no measure with scores of single images is in "
             "both; bench report FOLDER writes those that a folder holds"
         )
+    for word in [] if tuple(words) == EVERYTHING else words:
+        if not any(takes(choice(word), line) for line in found):
+            tell(f"--measure {word}: no scores of single images in both, left out")
     corrected = holm([line.difference.p for line in found])
     return [replace(line, p=float(p)) for line, p in zip(found, corrected, strict=True)]
+
+
+def takes(one: Choice, line: Line) -> bool:
+    """Whether a comparison is of what a word chooses, a measure that was named or a headline."""
+    return one.takes({**vars(line), "headline": True})
+
+
+def _check_words(words: Sequence[str], measured: Sequence[pd.DataFrame]) -> None:
+    """CompareError for a word that chooses nothing on any of the data sets."""
+    absent = [set(chosen(records, words)[1]) for records in measured]
+    for word in filter(set.intersection(*absent).__contains__, words):
+        raise CompareError(f"--measure {word!r}: {not_there(choice(word), pd.concat(measured))}")
+
+
+def not_there(one: Choice, measured: pd.DataFrame) -> str:
+    """Why a word chooses none of what was measured (columns `metric` and `family`), and what there is."""
+    what = "family" if one.family else "metric"
+    name, known = one.family or one.metric, sorted({*measured[what]} - {"preflight"})
+    if name not in known:
+        return f"no {what} {name!r} was measured{nearest(name, known)}"
+    return f"{name} was measured, but nothing of this measure, setting or threat"
 
 
 def _sides(run: Run) -> dict[str, Side]:

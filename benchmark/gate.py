@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
-from benchmark.compare import CompareError, Line
+from benchmark.compare import CompareError, Line, not_there, takes
 from benchmark.report.columns import Choice, choice
 
 
@@ -42,10 +43,20 @@ def failures(gates: Sequence[Gate], lines: Sequence[Line]) -> list[tuple[Gate, L
     """The gates that do not hold; CompareError if there is nothing that one could be judged by."""
     found = []
     for one in gates:
-        own = [line for line in lines if one.choice.takes({**vars(line), "headline": True})]
-        if not own or any(np.isnan(line.difference.value) or not line.direction for line in own):
+        own = [line for line in lines if takes(one.choice, line)]
+        if not own:
+            raise CompareError(f"--gate {one.text!r}: {_why_none(one, lines)}; it cannot be judged")
+        if any(np.isnan(line.difference.value) or not line.direction for line in own):
             raise CompareError(
-                f"--gate {one.text!r}: no such comparison with a better direction; it cannot be judged"
+                f"--gate {one.text!r}: no score, or no direction that is better; it cannot be judged"
             )
         found += [(one, line) for line in own if one.fails(line)]
     return found
+
+
+def _why_none(one: Gate, lines: Sequence[Line]) -> str:
+    """What is wrong with a gate that no comparison is of; what stands in the place of a margin may be meant as one."""
+    *_, last = one.choice.settings or ("",)
+    if last and any(takes(replace(one.choice, settings=()), line) for line in lines):
+        return f"the margin {last!r} is not a number (0.01: a point), and no setting of what is compared either"
+    return not_there(one.choice, pd.DataFrame(map(vars, lines)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -208,7 +209,7 @@ def test_what_cannot_be_paired_is_refused(three: Path, tmp_path: Path) -> None:
         compare(three, shifted)
     with pytest.raises(CompareError, match="no model bears the same name"):
         compare(three, folder(tmp_path / "others", {"q": wrong(0.1)}))
-    with pytest.raises(CompareError, match="no measure with scores of single images"):
+    with pytest.raises(CompareError, match="no metric 'gini' was measured"):
         compare(three, models=("base", "far"), words=["gini"])
     (three / "samples.parquet").unlink()
     with pytest.raises(CompareError, match="scores of single images"):
@@ -243,6 +244,43 @@ def test_gates_that_say_nothing_are_refused(text: str, three: Path) -> None:
     with pytest.raises(Exception, match=r"gate|form METRIC") as caught:
         failures([gate(text)], compare(three, baseline="base"))
     assert type(caught.value).__name__ in ("CompareError", "ColumnError")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "clean_acuracy",
+            r"no metric 'clean_acuracy' was measured \(did you mean 'clean_accuracy'\?\)",
+        ),
+        ("auto_attack", "no metric 'auto_attack' was measured; valid: clean_accuracy"),
+        ("sharpnes/*", "no family 'sharpnes' was measured; valid: robustness"),
+        ("clean_accuracy.loss", "nothing of this measure, setting or threat"),
+    ],
+)
+def test_a_word_that_chooses_nothing_is_refused_with_what_was_meant(
+    text: str, why: str, three: Path
+) -> None:
+    with pytest.raises(CompareError, match=f"--measure '{re.escape(text)}': .*{why}"):
+        compare(three, baseline="base", words=["clean_accuracy", text])
+    with pytest.raises(CompareError, match=f"--gate '{re.escape(text)}:0.1': .*{why}.*be judged"):
+        failures([gate(f"{text}:0.1")], compare(three, baseline="base"))
+
+
+def test_a_margin_that_is_no_number_is_called_one(three: Path) -> None:
+    with pytest.raises(CompareError, match=r"'clean_accuracy:one': the margin 'one' is not a numb"):
+        failures([gate("clean_accuracy:one")], compare(three, baseline="base"))
+
+
+def test_measures_without_scores_are_named(three: Path) -> None:
+    records = pd.read_parquet(three / "records.parquet")
+    gini = records.assign(metric="gini", family="sharpness", measure="gini")
+    pd.concat([records, gini]).to_parquet(three / "records.parquet")
+    told: list[str] = []
+    compare(three, baseline="base", words=["gini", "clean_accuracy"], tell=told.append)
+    assert told == ["--measure gini: no scores of single images in both, left out"]
+    with pytest.raises(CompareError, match="no measure with scores of single images"):
+        compare(three, baseline="base", words=["gini"])
 
 
 def bench(*words: object) -> Result:
