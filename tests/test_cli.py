@@ -184,6 +184,14 @@ def test_a_trained_file_loads_again_as_a_third_party_model(place):
     assert "mine.safetensors" in run.stdout
 
 
+def test_weights_are_not_kept_under_an_ending_that_is_read_otherwise(place):
+    made = bench(place, "train", "--trainer", "standard", "--epochs", 1, "--out", "mine.pt")
+    assert made.returncode == 2
+    assert "--out mine.pt" in made.stderr
+    assert "mine.safetensors" in made.stderr
+    assert not list(place.glob("mine.*"))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -42,6 +42,10 @@ def train(
     """
     from benchmark.running.interrupts import stoppable
 
+    if file and file.suffix != ".safetensors":
+        raise BenchError(
+            f"--out {file}: weights are kept as safetensors, and read by this ending: {file.stem}.safetensors"
+        )
     with stoppable("interrupted; the same command continues"):
         from benchmark.executors import prepare
         from benchmark.measuring.training import train_to_file
