@@ -266,10 +266,10 @@ class _Planner:
         for name in values:
             if name not in fields:
                 raise SuiteError(
-                    f"{self._given(place, changes, name)}: unknown key {name!r}{nearest(name, list(fields))}"
+                    f"{self._told(place, changes, name)}: unknown key {name!r}{nearest(name, list(fields))}"
                 )
-        told = self._given(place, changes, "architecture")
-        self.named(f"{told}.architecture", "models", values["architecture"])
+        given = self._given(place, changes, "architecture")
+        self.named(f"{given}.architecture", "models", values["architecture"])
         try:
             return TypeAdapter(Recipe).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
@@ -277,12 +277,16 @@ class _Planner:
             key, value = ".".join(map(str, problem["loc"])), problem["input"]
             why = _NO_GRID.format(key) if isinstance(value, list) else problem["msg"]
             raise SuiteError(
-                f"{self._given(place, changes, key)}: {key} = {value!r}: {why}"
+                f"{self._told(place, changes, key)}: {key} = {value!r}: {why}"
             ) from None
 
     def _given(self, place: str, changes: Mapping[str, Any], key: str) -> str:
         """Where a key of a recipe stands: in these changes, or in the suite's own."""
-        return f"{self.suite.file}: {place if key in changes else 'recipe'}"
+        return place if key in changes else "recipe"
+
+    def _told(self, place: str, changes: Mapping[str, Any], key: str) -> str:
+        """The same with the file's name, as errors begin."""
+        return f"{self.suite.file}: {self._given(place, changes, key)}"
 
     def _base(self, place: str, changes: Mapping[str, Any]) -> NamedRecipe:
         """The recipe that is changed, with the settings of trainers that go with it."""
@@ -292,7 +296,7 @@ class _Planner:
         name, known = given["named"], self.facts.recipes
         if name not in known:
             raise SuiteError(
-                f"{self._given(place, changes, 'named')}: {self.facts.name} has no recipe named {name!r}"
+                f"{self._told(place, changes, 'named')}: {self.facts.name} has no recipe named {name!r}"
                 f"{nearest(str(name), list(known))}"
             )
         return known[name]

@@ -190,7 +190,7 @@ def _check_tables(suite: Suite) -> None:
 
 def _say(problem: Any) -> str:
     """One validation problem in one line."""
-    place = ".".join(map(str, problem["loc"]))
+    place = _place(problem["loc"])
     if problem["type"] == "extra_forbidden":
         inner: dict[str, type[BaseModel]] = {"gallery": Gallery, "tables": OwnTable}
         fields = inner.get(str(problem["loc"][0]) if "." in place else "", Suite).model_fields
@@ -200,7 +200,31 @@ def _say(problem: Any) -> str:
         return f"key {place!r} is missing"
     if place in ("trainer", "metric") and isinstance(problem["input"], dict):
         return f"[{place}] is a table; write [[{place}]], in double brackets, for each of them"
-    return f"{place} = {problem['input']!r}: {problem['msg']}"
+    of_kind = problem["type"] in ("list_type", "string_type")
+    key = place.rpartition(".")[2]
+    said = _WRITTEN[key] if of_kind and key in _WRITTEN else problem["msg"]
+    return f"{place} = {problem['input']!r}: {said}"
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    """Where a problem is, as in trainer[0].threat; without the types between which pydantic tried."""
+    kinds = ("str", "list[str]")
+    parts = [
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc if part not in kinds
+    ]
+    return "".join(parts).removeprefix(".")
+
+
+_WRITTEN = {
+    "threat": "give a norm and a radius, as in 'Linf 8/255'",
+    "seeds": "give a list, as in [0, 1, 2]",
+    "model": "give a list, as in ['file:weights.safetensors']",
+    "trainer": "write [[trainer]] and below it name = 'standard', for each of them",
+    "metric": "write [[metric]] and below it name = 'pgd', for each of them",
+    "attributions": "give a list, as in ['gradient']",
+    "columns": "give a list, as in ['clean_accuracy', 'roar:gradient']",
+}
+"""How keys are written that got something of another kind."""
 
 
 def scaled(suite: Suite, name: str | None) -> Suite:

@@ -352,7 +352,9 @@ def _bad_files(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]
     (folder / "text.pt").write_text("hello, this is no checkpoint")
     (folder / "text.safetensors").write_text("hello, this is no checkpoint")
     (folder / "harm.pt").write_bytes(pickle.dumps({"state_dict": _Harm()}, protocol=2))
+    (folder / "harm_4.pt").write_bytes(pickle.dumps({"state_dict": _Harm()}, protocol=4))
     torch.save({"state_dict": _Harm()}, folder / "harm_zip.pt")
+    torch.save(weights, folder / "zip_4.pt", pickle_protocol=4)
     torch.save(nn.Linear(2, 2), folder / "module.pt")
     torch.save(weights, folder / "whole.pt")
     torch.save(weights, folder / "old.pt", _use_new_zipfile_serialization=False)
@@ -385,6 +387,8 @@ def _bad_files(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]
         "text.pt": "not a checkpoint",
         "text.safetensors": "not a safetensors file",
         "harm.pt": r"would run code \(\w+\.mkdir\)",
+        "harm_4.pt": "refused: loading a pickle of protocol 4 or later may run code",
+        "zip_4.pt": "refused: loading a pickle of protocol 4 or later",
         "harm_zip.pt": r"would run code \(\w+\.mkdir\)",
         "module.pt": "would run code .*Linear",
         "cut_whole.pt": "truncated or damaged",

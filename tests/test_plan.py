@@ -197,6 +197,19 @@ def test_a_wrong_scale_is_told(tmp_path):
         scaled(read(str(tmp_path / "s.toml")), "small")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("3", r"seeds = 3: give a list, as in \[0, 1, 2\]"),
+        ('[0, "x"]', r"seeds\[1\] = 'x': Input should be a valid integer"),
+    ],
+)
+def test_seeds_are_a_list_of_numbers(tmp_path, seeds, message):
+    (tmp_path / "s.toml").write_text(f'name = "s"\nseeds = {seeds}\n{METRIC}')
+    with pytest.raises(SuiteError, match=message):
+        read(str(tmp_path / "s.toml"))
+
+
 def test_what_the_issue_of_quick_asks_for():
     labels = {t.label.partition(" (")[0] for t in plan(read("quick")).trainings}
     assert labels >= {
@@ -233,14 +246,21 @@ def test_what_the_issue_of_quick_asks_for():
         (TRAINER + 'recipe.architecture = "mpl"\n' + METRIC, r"no model 'mpl' \(did you mean 'mlp'"),
         ('model = ["file:nowhere.pt@mlp"]\n' + METRIC, "model: .*nowhere"),
         ('controls = "none"\n' + METRIC, "controls = 'none': .*valid: false, or a list of random, edge, blurred"),
-        ('controls = ["sobel"]\n' + METRIC, "controls.0 = 'sobel': Input should be 'random', 'edge' or"),
+        ('controls = ["sobel"]\n' + METRIC, r"controls\[0\] = 'sobel': Input should be 'random', 'edge' or"),
         ('[gallery]\nimage = 3\n' + METRIC, r"unknown key 'gallery\.image' \(did you mean 'images'"),
         ('[recipe]\nlr = [0.001, 0.01]\n' + METRIC, r"s\.toml: recipe: lr = \[0.001, 0.01\]: .* is no grid; .*"
          r"\[\[trainer\]\] for each, with recipe = \{ lr = \.\.\. \}"),
         (TRAINER + 'recipe.lr = [0.1]\n' + METRIC, r"trainer\[0\]\.recipe: lr = \[0.1\]: .* is no grid"),
         ('[recipe]\nepoch = 1\n' + METRIC, r"s\.toml: recipe: unknown key 'epoch' \(did you mean 'epochs'"),
         ('[recipe]\nnamed = "kim"\n' + METRIC, r"s\.toml: recipe: digits has no recipe named 'kim'"),
-        ('[recipe]\narchitecture = "mpl"\n' + METRIC, r"s\.toml: recipe\.architecture: no model 'mpl'"),
+        ('[recipe]\narchitecture = "mpl"\n' + METRIC, r"^\S*s\.toml: recipe\.architecture: no model 'mpl'"),
+        (TRAINER + 'threat = 0.03\n' + METRIC,
+         r"s\.toml: trainer\[0\]\.threat = 0\.03: give a norm and a radius, as in 'Linf 8/255'$"),
+        ('threat = 0.03\n' + METRIC, r"s\.toml: threat = 0\.03: give a norm and a radius"),
+        (METRIC + 'threat = ["Linf", 0.03]\n', r"metric\[0\]\.threat = \['Linf', 0\.03\]: give a norm"),
+        ('[[trainer]]\nbeta = 1\n' + METRIC, r"key 'trainer\[0\]\.name' is missing"),
+        ('model = "file:x.pt"\n' + METRIC, r"model = 'file:x\.pt': give a list, as in \['file:"),
+        ('metric = "pgd"\n', r"metric = 'pgd': write \[\[metric\]\]"),
         ('[retrain]\nlr = "x"\n[recipe]\nlr = 1\n' + METRIC, r"s\.toml: retrain: lr = 'x'"),
         (TRAINER + 'recipe.named = "kim"\n' + METRIC, r"trainer\[0\]\.recipe: digits has no recipe named 'kim'"),
         ('[trainer]\nname = "trades"\n' + METRIC, r"s\.toml: \[trainer\] is a table; write \[\[trainer\]\]"),

@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,9 @@ def _read_safetensors(content: bytes) -> object:
 
 def _read_torch(content: bytes) -> object:
     try:
-        with _stand_ins():
+        with _stand_ins(), warnings.catch_warnings():
+            # told below, where it matters: what cannot be read
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file leads to: torch names no common class
         raise ModelError(_reason(error, content)) from None
@@ -131,6 +134,10 @@ class _StandIn:
 
     def __setstate__(self, _: object) -> None:
         pass
+
+
+_SINCE_PROTOCOL_4 = r"1(4\d|5[0-2])"
+"""Codes of a pickle that torch.save does not write by itself, and its reader does not know."""
 
 
 @contextmanager
@@ -162,8 +169,8 @@ def _reason(error: Exception, content: bytes) -> str:
     if code := re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)|function ([\w.]+)", text):
         name = next(filter(None, code.groups()))
         return f"refused: loading it would run code ({name}); save its state_dict() instead"
-    if "pickle protocol" in text:
-        return "refused: a pickle that torch.save did not write may run code; save its state_dict() with torch.save"
+    if re.search(rf"Unsupported operand {_SINCE_PROTOCOL_4}\b", text):
+        return "refused: loading a pickle of protocol 4 or later may run code; save its state_dict() with torch.save"
     if content.startswith((b"PK\x03\x04", b"\x80")):
         if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in text:
             detail = _first_line(text.split("WeightsUnpickler error:")[-1])
