@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock, Timeout
@@ -194,6 +196,22 @@ def test_records_are_written_when_they_are_not_what_the_cells_say(tmp_path):
     assert records.refresh(tmp_path)
     assert "preflight" in (tmp_path / "records.csv").read_text()
     assert json.loads((tmp_path / "gallery/index.json").read_text())[0]["trainer"] == "standard"
+
+
+def test_the_same_weights_under_two_names_are_both_looked_at(tmp_path):
+    line = _gini_of_a_model("k")
+    names = ("file:p.safetensors", "file:p.safetensors@digits_cnn")
+    lines = tuple(replace(line, model=name, trainer="pretrained", fit="") for name in names)
+    store = Store(tmp_path)
+    store.save("images", "f", {"ids": torch.arange(3), "labels": torch.zeros(3)}, {})
+    store.save("cells", "k", {"gini": torch.tensor([0.1, 0.2, 0.3])}, {"reason": ""})
+    store.save("inspections", "i", {}, {"preflight": {"finite": ["PASS", "", ""]}})
+    ledger.write(tmp_path, ledger.amended(None, "s", lines, tmp_path))
+    assert records.refresh(tmp_path)
+    rows = pd.read_csv(tmp_path / "records.csv").query("metric == 'preflight'")
+    assert tuple(rows["model"]) == names
+    index = json.loads((tmp_path / "gallery/index.json").read_text())
+    assert tuple(each["model"] for each in index) == names
 
 
 @pytest.mark.parametrize("without", ["plan.json", "store/cells"])

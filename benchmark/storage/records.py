@@ -135,11 +135,13 @@ def collect(folder: Path, book: Ledger, path: Path) -> tuple[pd.DataFrame, pd.Da
     pictures = cache(lambda key: store.arrays("images", key)[0])
     attacks: list[Attack] = []
     rows: list[Record] = []
-    inspected: set[str] = set()
+    inspected: set[tuple[object, ...]] = set()
     with samples.sheet(path, book.entries) as sheet:
         for entry in book.entries:
-            if entry.inspection_key not in inspected:
-                inspected.add(entry.inspection_key)
+            # models that hold the same weights under two names have one inspection, and each its rows
+            look = (entry.inspection_key, entry.training)
+            if look not in inspected:
+                inspected.add(look)
                 rows += of_inspection(store, entry, book.failures.get(entry.inspection_key, ""))
                 rows += of_training(store, entry)
             state = book.state(store, entry)
@@ -169,7 +171,7 @@ def _gallery(folder: Path, book: Ledger) -> list[dict[str, object]]:
         if store.has("inspections", entry.inspection_key):
             path = store.file("inspections", entry.inspection_key).relative_to(folder)
             facts = {name: getattr(entry, name) for name in ("dataset", "model", "trainer", "seed")}
-            index[entry.inspection_key] = {**facts, "file": f"../{path.as_posix()}"}
+            index[entry.inspection_key, entry.training] = {**facts, "file": f"../{path.as_posix()}"}
     return list(index.values())
 
 
