@@ -242,7 +242,8 @@ def crowd(count: int, name: str = "method") -> Run:
         facts = {"trainer": f"{name} {i}", "train_threat": ""}
         usual = record("standard", "roar", "fidelity", "ROAR gradient", level)
         rows.append({**asdict(usual), **facts})
-        beside = {"edge_score": -0.5, "blurred_score": level + 0.1, "random_accuracy": 0.5}
+        beside = {"edge_score": -0.5, "blurred_score": level + 0.1}
+        beside |= {"random_score": 0.0, "random_accuracy": 0.5}
         for measure, value in {"accuracy": level, "edge_accuracy": 0.4, **beside}.items():
             for at in (0.2, 0.6) if measure.endswith("accuracy") else (math.nan,):
                 more = {

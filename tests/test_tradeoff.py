@@ -136,7 +136,7 @@ def test_the_strongest_of_two_settings_with_one_label_is_the_robust_accuracy(
     margin_last: bool,
 ) -> None:
     """Whatever stands last."""
-    facts = {"threat": "Linf 0.1", "range": "0..1"}
+    facts = {"threat": "Linf 0.1", "range": "0..1", "measure": "robust_accuracy"}
     settings = [
         measure("pgd", "robustness", [0.5, 0.6, 0.5], **facts),
         measure("pgd", "robustness", [0.2, 0.3, 0.1], params='{"loss": "margin"}', **facts),

@@ -45,4 +45,11 @@ def _line(name: str) -> dict[str, Any]:
 
 
 def _band(name: str) -> dict[str, Any]:
-    return {"fc": (*to_rgb(GREY), 0.22), "ec": _DARK, "ls": LINES[name], "lw": 0.7}
+    # hatched, for what lies beyond a front is shaded
+    return {
+        "fc": "none",
+        "ec": (*to_rgb(GREY), 0.45),
+        "ls": LINES[name],
+        "lw": 0.7,
+        "hatch": "////",
+    }

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.report.pooling import held
-from benchmark.report.style import Look, legend_below, looks
+from benchmark.report.style import Look, legend_below
 
 _BANDS = 3
 """Curves up to which intervals are bands; more would merge into one mass, so they are bars, side by side."""
 
-MANY = 12
+MANY = 14
 """Curves up to which each has its look and its name."""
 _ENDS = 4
 """Of more curves, so many of the highest and of the lowest have."""
@@ -33,7 +33,7 @@ _ALONE = 0.025
 
 
 def told(heights: pd.Series, look: Mapping[str, Look]) -> dict[str, Look]:
-    """The looks of the curves that are told apart: all of up to 12, otherwise the highest and the lowest few.
+    """The looks of the curves that are told apart: all of up to 14, otherwise the highest and the lowest few.
 
     `heights` has a value for every curve, by row; the others are drawn thin and grey.
     """
@@ -41,8 +41,7 @@ def told(heights: pd.Series, look: Mapping[str, Look]) -> dict[str, Look]:
         return {str(row): look[str(row)] for row in heights.index}
     order = heights.sort_values(kind="stable").index
     ends = {*order[:_ENDS], *order[-_ENDS:]}
-    # looks of their own: among the first few no two share a colour or a marker
-    return looks(str(row) for row in heights.index if row in ends)
+    return {str(row): look[str(row)] for row in heights.index if row in ends}
 
 
 def legend(

@@ -50,6 +50,7 @@ RC: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "bench",
     "image.interpolation": "nearest",
+    "hatch.linewidth": 0.4,
 }
 
 # Okabe & Ito (2008) without the yellow, which is lost on white
@@ -66,7 +67,7 @@ _INK = 0.62
 """What text keeps of a colour's light."""
 
 GREY = "#8a8a8a"
-NAME_LIMIT = 34
+NAME_LIMIT = 44
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def _figure(run: Run) -> Figure | None:
     across = -(-len(labels) // down)  # full rows: 4 panels are 2 x 2
     heights = lines.groupby("row", sort=False)["value"].mean()
     shown = told(heights, look)
-    figure = Figure(figsize=(max(2.6 * across, 3.6), 2.3 * down))
+    figure = Figure(figsize=(max(2.6 * across, 6.3), 2.3 * down))
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for axis, label in zip(axes.flat, labels, strict=False):
         beside = {name: own[own["label"] == label] for name, own in controls.items()}
