@@ -53,7 +53,8 @@ def part_facts(part: Part | None) -> Any:
 def network_facts(architecture: str, dataset: str) -> Any:
     """What an untrained network of an architecture is on a data set, apart from its seed: code and normalisation."""
     facts = defaults(dataset)
-    return [network_code(architecture), facts.mean, facts.std]
+    made = code_version(ROOT / "benchmark/measuring/networks.py")
+    return [network_code(architecture), made, facts.mean, facts.std]
 
 
 def network_code(architecture: str) -> list[str]:

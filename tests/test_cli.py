@@ -14,8 +14,8 @@ from typer.main import get_command
 
 from benchmark.cards import cards
 from benchmark.cli import app
+from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import dataset
-from benchmark.measuring.training import untrained
 from benchmark.plan import DataSpec
 from trainers.recipe import Recipe
 

@@ -9,7 +9,7 @@ import torch
 from benchmark.cards import cards
 from benchmark.datasets._strokes import strokes
 from benchmark.grading import grade
-from benchmark.measuring import training
+from benchmark.measuring import networks
 from benchmark.measuring.measure import checked
 from benchmark.measuring.place import dataset
 from benchmark.plan import Cell, DataSpec, Part
@@ -44,7 +44,7 @@ def images(split):
 
 def trained(digits, name, seed=0, recipe=RECIPE, threat=None, x=None, **settings):
     card = cards("trainers")[name]
-    model = training.untrained(digits, "digits", recipe, seed)
+    model = networks.untrained(digits, "digits", recipe, seed)
     train = images(digits.train)
     threat = threat or (Linf(0.05) if card.needs_threat else None)
     return card.load()(
@@ -89,7 +89,7 @@ class TestTrainers:
 
     def test_its_card_says_whether_it_needs_a_threat(self, digits, name):
         card = cards("trainers")[name]
-        model = training.untrained(digits, "digits", RECIPE, 0)
+        model = networks.untrained(digits, "digits", RECIPE, 0)
         arguments = (model, images(digits.train), images(digits.validation))
         if card.needs_threat:
             with pytest.raises(ValueError, match="needs a threat"):

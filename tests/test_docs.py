@@ -10,8 +10,8 @@ from typer.main import get_command
 
 from benchmark.cards import card
 from benchmark.cli import app
+from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import dataset
-from benchmark.measuring.training import untrained
 from benchmark.plan import DataSpec
 from benchmark.report.embed import with_tables
 from metrics.case import predict

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmark import keys, suite
 from benchmark.cards import Card
-from benchmark.measuring import plain_training, retraining, training
+from benchmark.measuring import networks, plain_training, retraining, services, training
 from benchmark.measuring.measure import case, cell_key
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.measuring.training import model_key
@@ -107,6 +107,33 @@ def test_the_retrained_classifier_is_in_the_key_of_what_retrains_it(place, metri
         assert (pair[0] != pair[1]) == used
 
 
+@pytest.mark.parametrize("field", ["train_x", "train_y", "train_draws"])
+def test_the_training_images_are_in_the_key_of_what_uses_any_of_them(place, field):
+    cells = [
+        Cell(dataclasses.replace(made(), data=data), Part("metrics", "pgd", ()), USUAL)
+        for data in (DATA, DataSpec("digits", 140, 30))
+    ]
+    for names, differ in ((frozenset([field, "x"]), True), (frozenset(["x"]), False)):
+        one, other = (services.facts(place, cell, names) for cell in cells)
+        assert (one != other) == differ
+
+
+@pytest.mark.parametrize(
+    ("file", "models"), [("networks", True), ("retraining", False), ("plain_training", False)]
+)
+def test_the_code_that_decides_trainings_is_in_their_keys(place, monkeypatch, file, models):
+    def found():
+        return model_key(place, made(), {}), keys.key(retraining.facts(made(), "cpu"))
+
+    before, real = found(), keys.code_version
+    changed = keys.ROOT / f"benchmark/measuring/{file}.py"
+    assert changed.is_file()
+    monkeypatch.setattr(keys, "code_version", lambda path: real(path) + "x" * (path == changed))
+    after = found()
+    assert (before[0] != after[0]) == models
+    assert before[1] != after[1]
+
+
 def test_training_measuring_and_retraining_see_the_images_that_are_theirs(place, monkeypatch):
     data, seen = dataset(DATA, None), []
 
@@ -158,7 +185,7 @@ def test_retrainings_differ_by_seed_and_from_the_model_of_that_seed(place, monke
     jobs = [Refit(data.train.x, data.test.x, seed) for seed in (0, 1, 0)]
     retraining.refit(place, made(), jobs)
     assert len(starts) == 2, "the same retraining is done once"
-    own = next(training.untrained(data, "digits", made().reference, 0).parameters())
+    own = next(networks.untrained(data, "digits", made().reference, 0).parameters())
     assert starts[0][0] != starts[1][0]
     assert not any(torch.equal(weights, own) for _, weights in starts)
     assert not torch.equal(starts[0][1], starts[1][1])

@@ -18,7 +18,7 @@ from scipy import optimize
 from torch import Tensor, nn
 
 from benchmark.grading import grade
-from benchmark.measuring import training
+from benchmark.measuring import networks
 from benchmark.measuring.place import dataset
 from benchmark.plan import DataSpec
 from metrics import attacks
@@ -800,7 +800,7 @@ def digits() -> tuple[nn.Module, Tensor, Tensor]:
     """A network of the digits, trained for a second, and 100 test images."""
     data = dataset(DataSpec("digits", 600, 100), None)
     recipe = Recipe("digits_cnn", epochs=6, lr=5e-3, batch_size=64, keep="last")
-    model = training.untrained(data, "digits", recipe, 0)
+    model = networks.untrained(data, "digits", recipe, 0)
     train, validation = (Images(part.x, part.y, part.ids) for part in (data.train, data.validation))
     trained = standard(model, train, validation, recipe=recipe, threat=None, seed=0).model
     return trained.requires_grad_(False), data.test.x[:100], data.test.y[:100]

@@ -17,8 +17,9 @@ from benchmark.grading import grade
 from benchmark.measuring import services
 from benchmark.measuring.measure import case as case_of
 from benchmark.measuring.measure import cell_key, method
+from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import Place, dataset
-from benchmark.measuring.training import model_key, third_party, untrained
+from benchmark.measuring.training import model_key, third_party
 from benchmark.plan import Cell, Part, Plan, plan
 from benchmark.running.run import run
 from benchmark.suite import SuiteError

@@ -19,8 +19,8 @@ from torch import Tensor
 from benchmark import suite
 from benchmark.measuring import verify
 from benchmark.measuring.examples import KIND
+from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import Place, dataset
-from benchmark.measuring.training import untrained
 from benchmark.measuring.verify import Checked, outcome
 from benchmark.plan import DataSpec, Part, plan
 from benchmark.running.agenda import _attacks

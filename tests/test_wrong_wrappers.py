@@ -19,7 +19,7 @@ from benchmark.datasets.base import Dataset
 from benchmark.datasets.load import load as load_data
 from benchmark.gradient_masking import Finding, Share, Verdict, verdict
 from benchmark.grading import grade
-from benchmark.measuring import training
+from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import dataset
 from benchmark.models.checkpoint import load
 from benchmark.models.spec import parse
@@ -112,7 +112,7 @@ def networks(digits: Dataset) -> dict[str, nn.Module]:
 def trained(data: Dataset, name: str, against: ThreatModel | None, recipe: Recipe) -> nn.Module:
     splits = (Images(split.x, split.y, split.ids) for split in (data.train, data.validation))
     done = card("trainers", name).load()(
-        training.untrained(data, "digits", recipe, 0),
+        untrained(data, "digits", recipe, 0),
         *splits,
         recipe=recipe,
         threat=against,

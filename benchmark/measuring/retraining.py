@@ -18,8 +18,8 @@ from benchmark import keys
 from benchmark.cards import ROOT
 from benchmark.datasets.base import Dataset
 from benchmark.measuring import plain_training
+from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import Place, dataset
-from benchmark.measuring.training import untrained
 from benchmark.plan import Training
 from metrics.case import Refit, predict
 from metrics.randomness import Draws
@@ -38,7 +38,8 @@ class Unfinished(Exception):
 def facts(training: Training, device: str) -> list[Any]:
     """What a retraining depends on, beside its images and its seed: recipe (with its precision), network and code."""
     network = keys.network_facts(training.reference.architecture, training.data.name)
-    code = keys.code_version(ROOT / "benchmark/measuring/plain_training.py")
+    files = ("plain_training.py", "retraining.py")  # here seeds are derived, and predictions made
+    code = [keys.code_version(ROOT / "benchmark/measuring" / file) for file in files]
     how = "together" if _together(device) > 1 else "one by one"
     return [training.reference, network, code, how]
 

@@ -24,6 +24,7 @@ from metrics.manifold._generators import GENERATORS, VaeManifold
 from metrics.randomness import Draws
 
 _GENERATORS = ROOT / "metrics/manifold"
+_TRAINING_DATA = frozenset(("train_x", "train_y", "train_draws"))
 _last: dict[tuple[object, ...], Manifold] = {}
 """The manifold that was asked for last, by what it depends on."""
 
@@ -31,12 +32,14 @@ _last: dict[tuple[object, ...], Manifold] = {}
 def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
     """What the services among `used` (names of fields of Case) depend on, beside the model and its test images."""
     training, other = cell.training, cell.surrogate
+    if used & _TRAINING_DATA:
+        used |= {"train_x"}
     images = prints(training.data, place.data).fit
     known = {
         "grade": lambda: keys.code_version(ROOT / "benchmark/grading.py"),
         "refit": lambda: [images, retraining.facts(training, place.device)],
         "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
-        "train_x": lambda: images,
+        "train_x": lambda: images,  # the fingerprint is of labels and identities, too
         "surrogate": lambda: other and _experiment(place, other),
         "mask": lambda: keys.code_version(_module(training.data.name)),
     }

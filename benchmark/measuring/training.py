@@ -12,18 +12,17 @@ from torch import nn
 
 from benchmark import keys
 from benchmark.datasets.base import Dataset, Split
-from benchmark.datasets.defaults import Defaults, defaults
+from benchmark.datasets.defaults import defaults
 from benchmark.errors import BenchError, IntegrityError
+from benchmark.measuring.networks import normalisation, untrained
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.models import checkpoint
-from benchmark.models.base import build
 from benchmark.models.spec import header, parse
 from benchmark.plan import Training
 from benchmark.running import live
 from benchmark.storage.snapshots import FileSnapshots
 from benchmark.store import write_atomically
 from trainers.base import Diverged, Images, OnEpoch, Trained
-from trainers.recipe import Recipe
 
 
 class TrainingFailed(BenchError):
@@ -93,24 +92,6 @@ def fit(
         **dict(training.trainer.settings),
     )
     return trained
-
-
-def untrained(data: Dataset, name: str, recipe: Recipe, seed: int) -> nn.Module:
-    """The recipe's architecture for a data set, initialised by the seed."""
-    facts = defaults(name)
-    channels, size, _ = data.shape
-    mean, std = normalisation(facts, recipe)
-    return build(
-        recipe.architecture, channels=channels, classes=len(data.classes), size=size,
-        activation=recipe.activation, mean=mean, std=std, seed=seed,
-    )  # fmt: skip
-
-
-def normalisation(facts: Defaults, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel that the network's images are normalised by."""
-    if recipe.pixels == "symmetric":
-        return (0.5,) * facts.channels, (0.5,) * facts.channels
-    return facts.mean, facts.std
 
 
 def train_to_file(

@@ -1,0 +1,28 @@
+"""The network that a training begins with. This file's code is in the key of every model that is trained here."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from benchmark.datasets.base import Dataset
+from benchmark.datasets.defaults import Defaults, defaults
+from benchmark.models.base import build
+from trainers.recipe import Recipe
+
+
+def untrained(data: Dataset, name: str, recipe: Recipe, seed: int) -> nn.Module:
+    """The recipe's architecture for a data set, initialised by the seed."""
+    facts = defaults(name)
+    channels, size, _ = data.shape
+    mean, std = normalisation(facts, recipe)
+    return build(
+        recipe.architecture, channels=channels, classes=len(data.classes), size=size,
+        activation=recipe.activation, mean=mean, std=std, seed=seed,
+    )  # fmt: skip
+
+
+def normalisation(facts: Defaults, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel that the network's images are normalised by."""
+    if recipe.pixels == "symmetric":
+        return (0.5,) * facts.channels, (0.5,) * facts.channels
+    return facts.mean, facts.std
