@@ -152,10 +152,12 @@ class Store:
         lock.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(lock, timeout=timeout)
 
-    def discard(self, kind: str) -> None:
-        """Remove the results of a kind, unless others may be reading them too."""
-        if not (self.url or shared.noted(self.folder)):
-            shutil.rmtree(self.folder / "store" / kind, ignore_errors=True)
+    def discard(self, kind: str) -> bool:
+        """Remove the results of a kind, unless others may be reading them too; whether they were removed."""
+        if self.url or shared.noted(self.folder):
+            return False
+        shutil.rmtree(self.folder / "store" / kind, ignore_errors=True)
+        return True
 
     def discard_unfinished(self) -> None:
         """Remove what a killed run was writing, in the places where a run writes."""

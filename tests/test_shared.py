@@ -13,6 +13,7 @@ from benchmark.measuring import verify
 from benchmark.measuring.place import Place
 from benchmark.plan import plan
 from benchmark.report.write import write
+from benchmark.running import refresh
 from benchmark.running.run import run
 from benchmark.storage import ledger
 from benchmark.storage.shared import SharedError, agreed, noted, put, root
@@ -96,6 +97,15 @@ def test_results_that_others_may_read_are_not_discarded(url, tmp_path):
     own.save("refits", "k", {}, {})
     own.discard("refits")
     assert not own.has("refits", "k")
+
+
+def test_a_refresh_says_what_is_not_computed_again(url, tmp_path):
+    store = Store(tmp_path / "run", url)
+    (told,) = refresh.ask(store, [], {"refits", "manifolds"})
+    assert told.startswith("--refresh: generators of manifolds and retrainings are not computed")
+    assert url in told
+    assert refresh.ask(store, [], set()) == ()
+    assert refresh.ask(Store(tmp_path / "own"), [], {"refits"}) == ()
 
 
 def test_a_folder_keeps_its_results_in_one_place(tmp_path):

@@ -129,7 +129,7 @@ Refresh = Annotated[
     typer.Option(
         "--refresh", metavar="METRIC",
         help="Compute a metric's cells again (by name or label; all: every metric), repeatable. "
-        "Each old result stays until the new one is there; models are kept.",
+        "Each old result stays until the new one is there; models are kept, and with --store what is retrained, too.",
     ),
 ]  # fmt: skip
 Quiet = Annotated[

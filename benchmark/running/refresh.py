@@ -12,11 +12,12 @@ from pathlib import Path
 
 from benchmark.cards import nearest
 from benchmark.errors import BenchError
-from benchmark.storage import records
+from benchmark.storage import records, shared
 from benchmark.storage.ledger import Entry
 from benchmark.store import Store
 
 ALL = "all"
+_CACHED = {"manifolds": "generators of manifolds", "refits": "retrainings"}
 
 
 def named(names: Sequence[str], entries: Iterable[Entry]) -> frozenset[str]:
@@ -32,14 +33,23 @@ def named(names: Sequence[str], entries: Iterable[Entry]) -> frozenset[str]:
     return frozenset(line.key for line in lines if wanted & {ALL, line.metric, line.label})
 
 
-def ask(store: Store, keys: Iterable[str], caches: Iterable[str]) -> None:
-    """Mark the cells that are there, and discard what was kept on the way to them: results of these kinds."""
-    for kind in caches:
-        store.discard(kind)
+def ask(store: Store, keys: Iterable[str], caches: Iterable[str]) -> tuple[str, ...]:
+    """Mark the cells that are there, and discard what was kept on the way to them: results of these kinds.
+
+    Returns what the user should hear: which of them stay, as they are shared, and are not computed again.
+    """
+    stay = [_CACHED[kind] for kind in sorted(caches) if not store.discard(kind)]
     for key in keys:
         if store.has("cells", key):
             _path(store.folder, key).parent.mkdir(exist_ok=True)
             _path(store.folder, key).touch()
+    if not stay:
+        return ()
+    place = store.url or shared.noted(store.folder)
+    return (
+        f"--refresh: {' and '.join(stay)} are not computed again, as other runs may be reading those in {place}: the "
+        "cells are, from these. To have all computed again give another --out, with another --store or none",
+    )
 
 
 def asked(folder: Path, entries: Iterable[Entry]) -> frozenset[str]:

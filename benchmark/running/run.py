@@ -82,7 +82,8 @@ def run(
         store.discard_unfinished()
         shared.note(place.folder, place.results)
         old = ledger.read(place.folder)
-        refresh.ask(store, wanted, {kind for key in wanted for kind in todo.caches[key]})
+        caches = {kind for key in wanted for kind in todo.caches[key]}
+        stay = refresh.ask(store, wanted, caches)
         book = ledger.amended(old, plan.suite.name, entries, place.folder, todo.asked)
         ledger.write(place.folder, book)
         keep_images(store, prints(plan.data, place.data).test, data.test)
@@ -93,7 +94,7 @@ def run(
         if waiting or not log.reports(plan):
             _logged(log, plan, data, [])
         watch = begin(waiting)
-        for line in ledger.changes(old, entries, store):
+        for line in (*stay, *ledger.changes(old, entries, store)):
             tell(line)
         outcomes: list[Outcome] = []
         try:
