@@ -87,8 +87,8 @@ class Cell:
     training: Training
     metric: Part
     threat: ThreatModel | None
-    surrogate: Training | None = None
-    """The other model of the same data that a metric asks for by its setting `source`."""
+    surrogates: tuple[Training, ...] = ()
+    """The other models of the same data that a metric asks for by its setting `source` (or `referee`), in its order."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def plan(suite: Suite) -> Plan:
     metrics = tuple(dict.fromkeys(planner.metrics()))
     _check_stems(suite)
     seeds = {training.seed for training in trainings}
-    others = {(m, t, s): planner.surrogate(m, t, s) for m, t in metrics for s in seeds}
+    others = {(m, t, s): tuple(planner.surrogates(m, t, s)) for m, t in metrics for s in seeds}
     cells = tuple(
         Cell(training, metric, threat, others[metric, threat, training.seed])
         for training in trainings
@@ -140,11 +140,11 @@ def _distinct(trainings: Iterator[Training], file: str) -> Iterator[Training]:
 
 
 def _surrogate_setting(metric: Card) -> Parameter | None:
-    """The setting in which a metric names a trainer, if it asks the case for that trainer's model."""
+    """The setting in which a metric names trainers, if it asks the case for these trainers' models."""
     from benchmark.keys import attributes
 
     named = (p for p in metric.parameters if p.name in ("source", "referee"))
-    found = next((p for p in named if p.annotation == "str"), None)
+    found = next((p for p in named if p.annotation in ("str", "tuple[str, ...]")), None)
     return found if found and "surrogate" in attributes(metric.path) else None
 
 
@@ -231,21 +231,23 @@ class _Planner:
                 yield part, level
                 yield from ((each, level) for each in beside(part, self.suite.controls))
 
-    def surrogate(self, metric: Part, level: ThreatModel | None, seed: int) -> Training | None:
-        """What the setting `source` (or `referee`) of a metric names: a third-party model of the suite, or a trainer.
+    def surrogates(self, metric: Part, level: ThreatModel | None, seed: int) -> Iterator[Training]:
+        """What the setting `source` (or `referee`) of a metric names, without "own", the model itself."""
+        if setting := _surrogate_setting(metric.card):
+            value = dict(metric.settings).get(setting.name, setting.default)
+            place = f"{metric.card.name}.{setting.name}"
+            for name in value if isinstance(value, tuple) else (str(value),):
+                if name != "own":
+                    yield self._surrogate(place, name, level, seed)
+
+    def _surrogate(self, place: str, name: str, level: ThreatModel | None, seed: int) -> Training:
+        """A third-party model of the suite, or what a trainer makes.
 
         The trainer is as the suite's first entry of it is, but for its threat, which is the metric's; without an entry
         it has the suite's recipe. So it is the very training of the run, and done once, where the run has one like it.
         """
-        setting = _surrogate_setting(metric.card)
-        if setting is None:
-            return None
-        name = str(dict(metric.settings).get(setting.name, setting.default))
-        if name == "own":  # the model itself
-            return None
         if name in self.suite.model:
             return self._pretrained(name)
-        place = f"{metric.card.name}.{setting.name}"
         if name.partition(":")[0] in spec.FORMS:
             known = ", ".join(self.suite.model) or "none"
             raise SuiteError(

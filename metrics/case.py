@@ -100,8 +100,8 @@ class Case:
     surrogate: Callable[[str], nn.Module]
     """Another classifier of the same data, trained by the trainer of this name (or file); in eval mode and frozen.
 
-    The name is the value of the metric's setting `source: str`, or `referee: str`. NotApplicable if that classifier is
-    `model` itself.
+    The name is the value of the metric's setting `source: str`, or `referee: str`, or one of its values where it is a
+    `tuple[str, ...]`. NotApplicable if that classifier is `model` itself.
     """
     mask: Callable[[], Tensor | None] = lambda: None
     """The pixels of `x` that carry the class, bool (n, H, W); None where the data set does not know them."""

@@ -201,6 +201,33 @@ def test_only_the_first_images_are_attacked() -> None:
     assert whole["masked"].isfinite().all()
 
 
+def test_of_several_sources_every_image_meets_the_one_that_breaks_it() -> None:
+    def bright(x: Tensor) -> Tensor:
+        return (x[:, :, 0, 0] > 0.5).float()  # as good as no gradient for the others
+
+    others = {
+        "one": Around(lambda net, x: net(x) * bright(x)),
+        "two": Around(lambda net, x: net(x) * (1 - bright(x))),
+    }
+    given = case(Linear(), L2(0.3))
+
+    def surrogate(name: str) -> nn.Module:
+        if name == "itself":
+            raise NotApplicable("the source 'itself' is this very model")
+        return others[name].eval()
+
+    given = replace(given, surrogate=surrogate)
+    held = {name: transfer(given, source=name)["robust_accuracy"] for name in others}
+    one, two = held.values()
+    assert ((one < two).any(), (two < one).any()) == (True, True)
+    scores = masking(given, queries=QUERIES, source=("one", "itself", "two"))
+    assert torch.equal(scores["transfer"], one * two)
+    only = scores["white_box"] * (1 - one * two)
+    assert torch.equal(scores["transfer_only"], only)
+    alone = masking(given, queries=QUERIES, source=("itself",))
+    assert alone["transfer"].isnan().all()
+
+
 def test_the_harness_grades_every_attack() -> None:
     """A harness that takes nothing for broken: no attack has a say in its own success."""
     given = case(Linear(), Linf(0.05))

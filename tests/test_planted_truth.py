@@ -118,8 +118,8 @@ def test_a_model_that_is_its_own_referee_has_no_other_trained():
     trainer = Entry(name="pgd_at")
     suite = Suite(name="truth", dataset="planted", file="test", trainer=[trainer], metric=[metric])
     by_standard, by_itself = plan(suite).cells
-    assert by_standard.surrogate.trainer.reference == "standard"
-    assert by_itself.surrogate is None
+    assert [s.trainer.reference for s in by_standard.surrogates] == ["standard"]
+    assert by_itself.surrogates == ()
 
 
 def test_the_robust_model_heeds_steps_off_the_true_manifold_less(cases):

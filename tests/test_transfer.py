@@ -125,7 +125,7 @@ def of(made: Plan, trainer: str, source: str, seed: int = 0) -> Cell:
         for cell in made.cells
         if cell.training.trainer and cell.training.trainer.reference == trainer
         and cell.training.seed == seed and cell.metric.card.name == "transfer"
-        and cell.surrogate and cell.surrogate.trainer and cell.surrogate.trainer.reference == source
+        and [s.trainer.reference for s in cell.surrogates if s.trainer] == [source]
     )  # fmt: skip
 
 
@@ -134,19 +134,38 @@ def test_the_source_is_the_runs_own_training_of_that_seed(made: Plan) -> None:
         for seed in (0, 1):
             own = of(made, source, source, seed).training
             other = "pgd_at" if source == "standard" else "standard"
-            assert of(made, other, source, seed).surrogate == own
-    assert all(cell.surrogate is None for cell in made.cells if cell.metric.card.name == "pgd")
+            assert of(made, other, source, seed).surrogates == (own,)
+    assert all(cell.surrogates == () for cell in made.cells if cell.metric.card.name == "pgd")
 
 
 def test_a_source_trains_against_the_threat_of_the_evaluation(tiny: Path) -> None:
     base = suite.read(str(tiny))
     entries = [suite.Entry(name="transfer", source="pgd_at", threat=["Linf", "L2 0.5"])]
     found = plan(base.model_copy(update={"metric": entries}))
-    sources = {str(c.threat): c.surrogate for c in found.cells if c.training.seed == 0}
-    assert sources["L2 0.5"] is not None
+    sources = {str(c.threat): c.surrogates[0] for c in found.cells if c.training.seed == 0}
     assert sources["L2 0.5"].threat == L2(0.5)
     assert sources["Linf 0.1"] in found.trainings
     assert sources["L2 0.5"] not in found.trainings
+
+
+def test_a_metric_of_several_sources_has_a_model_of_each(tiny: Path, tmp_path: Path) -> None:
+    entries = [suite.Entry(name="masking", source=["standard", "pgd_at"])]
+    found = plan(suite.read(str(tiny)).model_copy(update={"metric": entries}))
+    (own, *_), place = (
+        [c for c in found.cells if c.training.seed == 1],
+        Place(tmp_path, None, "cpu"),
+    )
+    assert own.surrogates == tuple(
+        next(
+            t for t in found.trainings if t.seed == 1 and t.trainer and t.trainer.reference == name
+        )
+        for name in ("standard", "pgd_at")
+    )
+    subject = model_key(place, own.training, {})
+    with pytest.raises(NotApplicable, match="the source 'pgd_at' is this very model"):
+        services.surrogate(place, own, subject, "pgd_at")
+    with pytest.raises(ValueError, match=r"by 'trades', but .* names standard, pgd_at"):
+        services.surrogate(place, own, subject, "trades")
 
 
 def test_a_source_that_is_no_trainer_is_refused_before_anything_runs(tiny: Path) -> None:
@@ -159,13 +178,18 @@ def test_a_source_that_is_no_trainer_is_refused_before_anything_runs(tiny: Path)
 def test_what_the_source_is_stands_in_the_key(made: Plan, tmp_path: Path) -> None:
     place = Place(tmp_path, None, "cpu")
     cell = of(made, "pgd_at", "standard")
-    source = cell.surrogate
-    assert source is not None
+    (source,) = cell.surrogates
     assert source.recipe is not None
     longer = replace(source, recipe=replace(source.recipe, epochs=7))
     other = replace(source, trainer=Part("trainers", "standard", (("label_smoothing", 0.3),)))
-    keys = {cell_key(place, replace(cell, surrogate=one), "m") for one in (source, longer, other)}
-    assert len(keys) == 3
+    keys = {
+        cell_key(place, replace(cell, surrogates=(one,)), "m") for one in (source, longer, other)
+    }
+    keys |= {
+        cell_key(place, replace(cell, surrogates=two), "m")
+        for two in ((source, other), (other, source))
+    }
+    assert len(keys) == 5
     # the tables pool seeds: what a metric is must not depend on them
     assert method(place, cell) == method(place, of(made, "pgd_at", "standard", seed=1))
 
@@ -175,14 +199,13 @@ def test_only_the_named_source_is_handed_out_and_never_the_subject(
 ) -> None:
     place = Place(tmp_path, None, "cpu")
     cell = of(made, "pgd_at", "standard")
-    assert cell.surrogate is not None
-    own = model_key(place, cell.surrogate, {})
+    own = model_key(place, cell.surrogates[0], {})
     with pytest.raises(NotApplicable, match="the source 'standard' is this very model"):
         services.surrogate(place, cell, own, "standard")
     with pytest.raises(ValueError, match=r"asks for a surrogate by 'trades', .* names standard"):
         services.surrogate(place, cell, "m", "trades")
     with pytest.raises(ValueError, match="names none"):
-        services.surrogate(place, replace(cell, surrogate=None), "m", "trades")
+        services.surrogate(place, replace(cell, surrogates=()), "m", "trades")
 
 
 def test_a_third_partys_model_is_a_source(made: Plan, tmp_path: Path) -> None:
@@ -247,10 +270,9 @@ def test_a_run_trains_each_model_once_and_transfers_between_them(
 
     # the harness's source is the stored model, and the score is what attacking it by hand gives
     cell = of(made, "standard", "pgd_at")
-    assert cell.surrogate is not None
     key = model_key(place, cell.training, {})
     given = case_of(place, cell, key)
-    saved = place.store.load("models", model_key(place, cell.surrogate, {}))[0]
+    saved = place.store.load("models", model_key(place, cell.surrogates[0], {}))[0]
     theirs = given.surrogate("pgd_at")
     assert all(torch.equal(value, saved[name]) for name, value in theirs.state_dict().items())
     assert not any(p.requires_grad for p in theirs.parameters())

@@ -31,7 +31,7 @@ _last: dict[tuple[object, ...], Manifold] = {}
 
 def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
     """What the services among `used` (names of fields of Case) depend on, beside the model and its test images."""
-    training, other = cell.training, cell.surrogate
+    training = cell.training
     if used & _TRAINING_DATA:
         used |= {"train_x"}
     images = prints(training.data, place.data).fit
@@ -40,26 +40,36 @@ def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
         "refit": lambda: [images, retraining.facts(training, place.device)],
         "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
         "train_x": lambda: images,  # the fingerprint is of labels and identities, too
-        "surrogate": lambda: other and _experiment(place, other),
+        "surrogate": lambda: _experiments(place, cell),
         "mask": lambda: keys.code_version(_module(training.data.name)),
     }
     return {name: describe() for name, describe in known.items() if name in used}
 
 
 def surrogate(place: Place, cell: Cell, subject: str, name: str) -> nn.Module:
-    """The other model that the cell names, which a job of its own has trained before."""
-    other = cell.surrogate
-    known = "none"
-    if other is not None:
-        known = other.trainer.reference if other.trainer else other.model
-    if other is None or known != name:
+    """The other model of this name that the cell asks for, which a job of its own has trained before."""
+    others = {_name(other): other for other in cell.surrogates}
+    if name not in others:
         raise ValueError(
-            f"{cell.metric.card.name} asks for a surrogate by {name!r}, but its setting 'source: str' names {known}"
+            f"{cell.metric.card.name} asks for a surrogate by {name!r}, but its setting 'source' names "
+            f"{', '.join(others) or 'none'}"
         )
+    other = others[name]
     key = model_key(place, other, _weights(place, other))
     if key == subject:
         raise NotApplicable(f"the source {name!r} is this very model")
     return model(place, other, key)
+
+
+def _name(other: Training) -> str:
+    """What a metric's setting calls it."""
+    return other.trainer.reference if other.trainer else other.model
+
+
+def _experiments(place: Place, cell: Cell) -> Any:
+    """What the other models depend on; of one as itself, not as a list, as it has always stood in keys."""
+    found = [_experiment(place, other) for other in cell.surrogates]
+    return found if len(found) > 1 else next(iter(found), None)
 
 
 def _experiment(place: Place, other: Training) -> str:

@@ -58,11 +58,11 @@ def agenda(plan: Plan, place: Place, weights: Mapping[str, str]) -> Agenda:
         found.add(Job(f"inspections/{look}", f"inspect {title}", inspect, facts, (model,)))
         for cell in (cell for cell in plan.cells if cell.training == training):
             line = _line(place, cell, weights, key, look, found.asked)
-            other = (trained(cell.surrogate),) if cell.surrogate else ()
+            others = [trained(other) for other in cell.surrogates]
             work = (place, cell, key, line.key, keep if _attacks(cell) else 0)
             aid = assist if "refit" in used(cell) else None
             what = f"{line.label} {line.threat}".strip() + f" of {title}"
-            found.add(Job(f"cells/{line.key}", what, measure, work, (model, *other), aid))
+            found.add(Job(f"cells/{line.key}", what, measure, work, (model, *others), aid))
             found.entries.append(line)
             found.caches[line.key] = {_CACHES[name] for name in used(cell) & set(_CACHES)}
     return found

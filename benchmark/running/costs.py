@@ -147,8 +147,8 @@ def _architectures(cell: Cell) -> Iterator[str]:
 
 
 def _models(cell: Cell) -> list[Training]:
-    """The model that is measured, and the one that it is attacked by."""
-    return [cell.training, *([cell.surrogate] if cell.surrogate else [])]
+    """The model that is measured, and those that it is attacked by."""
+    return [cell.training, *cell.surrogates]
 
 
 def _architecture(training: Training) -> str:

@@ -173,7 +173,7 @@ def _third_party(plan: Plan, data: Dataset) -> tuple[dict[str, str], dict[str, s
 def _import_own(plan: Plan) -> None:
     """Import the user's own files now: CardError if one cannot be."""
     parts: set[Part] = {cell.metric for cell in plan.cells}
-    trainings = [*plan.trainings, *(cell.surrogate for cell in plan.cells if cell.surrogate)]
+    trainings = [*plan.trainings, *(other for cell in plan.cells for other in cell.surrogates)]
     parts |= {training.trainer for training in trainings if training.trainer}
     for part in parts:
         if not part.card.module:
