@@ -17,7 +17,7 @@ from metrics.batching import in_batches, predict
 from metrics.randomness import Draws
 from metrics.threat import ThreatModel
 from trainers._cost import Cost, Meter
-from trainers._optimisation import augment, averaged, laid_out, optimiser, rate
+from trainers._optimisation import augment, averaged, batches, laid_out, optimiser, set_rate
 from trainers.base import (
     Diverged,
     Epoch,
@@ -94,11 +94,8 @@ class Loop:
 
     def _step(self, epoch: int, number: int, batch: Tensor) -> float:
         """One optimiser step; returns the loss."""
-        at, steps = epoch * self._steps + number, self._steps * self.epochs
-        # the rate of the middle of a step: its start would waste the first step on a rate of 0
-        lr = self.recipe.lr * rate(self.recipe.schedule, (at + 0.5) / steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
+        done, steps = epoch * self._steps + number, self._steps * self.epochs
+        set_rate(self.optimiser, self.recipe, done, steps)
         # methods have phases, and do some things every so many steps: another step of every epoch stands for it
         meter = self._meter(batch) if number == epoch % self._steps else None
         with meter or nullcontext():
@@ -175,14 +172,7 @@ class Loop:
         return self.batches * self.objective.replays
 
     def _batches(self, epoch: int) -> tuple[Tensor, ...]:
-        ids = self.setup.train.ids
-        order = torch.arange(len(ids), device=ids.device)
-        if self.recipe.order == "shuffled":
-            order = Draws(self.seed, ids).fork("order", epoch).uniform(1).squeeze(1).argsort()
-        batches = order.split(self.recipe.batch_size)
-        if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm cannot train on a single image
-            return *batches[:-2], torch.cat(batches[-2:])
-        return batches
+        return batches(self.setup.train.ids, self.recipe, self.seed, epoch)
 
     def _candidate(self) -> nn.Module:
         """The weights that may be kept: the average's if there is one."""

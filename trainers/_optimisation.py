@@ -1,4 +1,4 @@
-"""What a recipe's words mean for weights and images: layout, optimiser, learning rate, averaging, augmentation."""
+"""What a recipe's words mean for weights and images: layout, optimiser, rate, averaging, order, augmentation."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ def averaged(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
     if not recipe.ema:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+
+
+def set_rate(steps: torch.optim.Optimizer, recipe: Recipe, done: int, of: int) -> None:
+    """The learning rate of the step that follows on `done` of all steps: that of its middle.
+
+    Its start would waste the first step on a rate of 0.
+    """
+    for group in steps.param_groups:
+        group["lr"] = recipe.lr * rate(recipe.schedule, (done + 0.5) / of)
+
+
+def batches(ids: Tensor, recipe: Recipe, seed: int, epoch: int) -> tuple[Tensor, ...]:
+    """The images of each batch of an epoch, as places in `ids` (n,)."""
+    order = torch.arange(len(ids), device=ids.device)
+    if recipe.order == "shuffled":
+        order = Draws(seed, ids).fork("order", epoch).uniform(1).squeeze(1).argsort()
+    parts = order.split(recipe.batch_size)
+    if len(parts) > 1 and len(parts[-1]) == 1:  # BatchNorm cannot train on a single image
+        return *parts[:-2], torch.cat(parts[-2:])
+    return parts
 
 
 def rate(schedule: str, progress: float) -> float:

@@ -19,7 +19,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from metrics.randomness import Draws
-from trainers._optimisation import augment, laid_out, optimiser, rate
+from trainers._optimisation import augment, batches, laid_out, optimiser, set_rate
 from trainers.base import Diverged, Images
 from trainers.recipe import Recipe
 from trainers.standard import standard
@@ -42,8 +42,8 @@ def one(model: nn.Module, images: Images, *, recipe: Recipe, seed: int) -> None:
     laid_out(model, recipe).train()
     steps = optimiser(model, recipe)
     for epoch in range(recipe.epochs):
-        for progress, x, y in _batches(images, recipe, seed, epoch):
-            _set_rate(steps, recipe, progress)
+        for done, of, x, y in _batches(images, recipe, seed, epoch):
+            set_rate(steps, recipe, done, of)
             with _precision(recipe, x):
                 loss = F.cross_entropy(model(x), y)
             if not math.isfinite(value := loss.item()):
@@ -113,9 +113,10 @@ def _trained(
     for epoch in range(recipe.epochs):
         last = torch.zeros(())
         shown = (_batches(*each, epoch) for each in zip(sets, repeat(recipe), seeds, strict=False))
-        for batches in zip(*shown, strict=True):
-            _set_rate(steps, recipe, batches[0][0])
-            x, y = (torch.stack([batch[part] for batch in batches]) for part in (1, 2))
+        for each in zip(*shown, strict=True):
+            done, of, _, _ = each[0]
+            set_rate(steps, recipe, done, of)
+            x, y = (torch.stack([batch[part] for batch in each]) for part in (2, 3))
             with _precision(recipe, x):
                 last = vmap(loss)(parameters, buffers, x, y)
             steps.zero_grad()
@@ -126,11 +127,6 @@ def _trained(
     return {**{name: value.detach() for name, value in parameters.items()}, **buffers}
 
 
-def _set_rate(steps: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
-    for group in steps.param_groups:
-        group["lr"] = recipe.lr * rate(recipe.schedule, progress)
-
-
 def _precision(recipe: Recipe, x: Tensor) -> torch.autocast:
     low = recipe.precision == "bfloat16"
     return torch.autocast(x.device.type, torch.bfloat16, enabled=low, cache_enabled=False)
@@ -138,22 +134,10 @@ def _precision(recipe: Recipe, x: Tensor) -> torch.autocast:
 
 def _batches(
     images: Images, recipe: Recipe, seed: int, epoch: int
-) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """The middle of each step as a share of the training, and the batch: images and labels."""
-    order = _order(images.ids, seed, recipe, epoch)
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """How many steps were done before, of how many in all, and the batch: images and labels."""
+    order = batches(images.ids, recipe, seed, epoch)
     for step, batch in enumerate(order):
         draws = Draws(seed, images.ids[batch]).fork("step", epoch, step)
         x = augment(recipe.augment, images.x[batch], draws)
-        at = (epoch * len(order) + step + 0.5) / (len(order) * recipe.epochs)
-        yield at, x, images.y[batch]
-
-
-def _order(ids: Tensor, seed: int, recipe: Recipe, epoch: int) -> list[Tensor]:
-    """The batches of an epoch: those of the loop that trains one model."""
-    order = torch.arange(len(ids), device=ids.device)
-    if recipe.order == "shuffled":
-        order = Draws(seed, ids).fork("order", epoch).uniform(1).squeeze(1).argsort()
-    batches = list(order.split(recipe.batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
+        yield epoch * len(order) + step, len(order) * recipe.epochs, x, images.y[batch]
