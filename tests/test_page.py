@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from benchmark.report.page.board import board
 from benchmark.report.page.build import Drawing, page
 from benchmark.report.page.dossier import dossiers
-from benchmark.report.page.provenance import cited
+from benchmark.report.page.provenance import cited, provenance
 from benchmark.report.page.verdict_matrix import verdict_matrix
 from benchmark.report.read import Run, read, tidy
 from benchmark.report.table import Table, table
@@ -200,6 +200,14 @@ def test_pictures_and_controls_have_names(html: str) -> None:
 def test_an_empty_run_has_a_page() -> None:
     text = page(Run(records("digits").iloc[:0]), [], [])
     assert "No records in this run yet." in text
+
+
+def test_a_commit_with_changes_says_what_its_plus_is() -> None:
+    said = [
+        dict(provenance({"invocations": [{"commit": commit}]})[0].facts)["Commit"]
+        for commit in ("f00d", "f00d+")
+    ]
+    assert said == ["f00d", "f00d+ (+: with changes that were not committed)"]
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,8 @@ def _invocation(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             value = ", ".join(
                 f"{name} {fact}" for name, fact in value.items() if fact not in ("", None)
             )
+        if key == "commit" and str(value).endswith("+"):
+            value = f"{value} (+: with changes that were not committed)"
         if value not in ("", None):
             yield term, str(value)
 
