@@ -750,6 +750,27 @@ def test_the_spread_of_seeds_may_stand_behind_the_mean(folder: Path) -> None:
     assert printed == in_text(read(folder, "seeds"), "main", "markdown")
 
 
+def test_both_ends_of_an_interval_may_stand_behind_the_mean(folder: Path) -> None:
+    """Where ± would name one distance; means and bold are the same, in every format."""
+    usual, other = (tables(read(folder, spread), "main")[0] for spread in ("interval", "ends"))
+    assert "In brackets: the 95% interval over images; seeds: " in other.caption
+    assert "± is" not in other.caption.partition("Controls")[0]
+    for one, two in zip(usual.rows, other.rows, strict=True):
+        assert [c.shown for c in one.cells] == [c.shown for c in two.cells]
+        assert [c.best for c in one.cells] == [c.best for c in two.cells]
+        assert [bool(c.reach) for c in one.cells] == [bool(c.reach) for c in two.cells]
+    clean = next(i for i, c in enumerate(other.columns) if c.metric == "clean_accuracy")
+    cell = other.rows[0].cells[clean]
+    ends = f"[{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+    assert cell.behind == ends
+    run = read(folder, "ends")
+    assert f"{cell.shown} {ends}" in in_text(run, "main", "json")
+    assert f"{cell.shown} {ends}" in in_text(run, "main", "markdown")
+    assert rf"& {{\scriptsize{ends}}}" in in_text(run, "main", "latex")
+    command = ["report", "--table", "main", "--spread", "ends", str(folder)]
+    assert ends in " ".join(CliRunner().invoke(app, command).output.split())
+
+
 def test_a_suite_may_call_rows_by_other_names(records: pd.DataFrame, tmp_path: Path) -> None:
     """In tables, plots and comparisons; what no row is called stands in the notes."""
     robust = records["trainer"].str.endswith("(Linf 0.1)")

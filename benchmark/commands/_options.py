@@ -35,9 +35,10 @@ class Formats(str, Enum):
 
 
 class Spreads(str, Enum):
-    """What ± is in a table."""
+    """What stands behind the means of a table."""
 
     interval = "interval"
+    ends = "ends"
     seeds = "seeds"
 
 
@@ -45,7 +46,8 @@ Spread = Annotated[
     Spreads,
     typer.Option(
         "--spread",
-        help="What ± is: the 95% interval, to its farther end, or the standard deviation over seeds.",
+        help="What stands behind a mean: interval, ± the distance to the farther end of the 95% interval; ends, both "
+        "of its ends in brackets; seeds, ± the standard deviation over seeds.",
     ),
 ]
 Format = Annotated[Formats, typer.Option("--format", "-f", help="How the table is printed.")]

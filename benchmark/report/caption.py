@@ -38,7 +38,7 @@ def caption(
     """Sentences that fit these cells.
 
     `data` says which images were used, `refits` whether a measure has several, `controls` which stand below, `spread`
-    what ± is.
+    what stands behind the means.
     """
     known = [c for c in cells if c.seeds]
     used = f"Data: {data}." if data else ""
@@ -51,7 +51,11 @@ def caption(
         _others(records),
         used,
         f"Mean over {_span(seeds, 'seed')} and {_span([c.n for c in known if c.n], 'image')}.",
-        *(_about_intervals(cells, columns, seeds, refits) if spread == "interval" else [_SPREAD]),
+        *(
+            [_SPREAD]
+            if spread == "seeds"
+            else _about_intervals(cells, columns, seeds, refits, spread)
+        ),
         "Accuracies in %." if any(column.unit for column in columns) else "",
         "Training: operations of a step, relative to standard training."
         if any(column.family == "cost" for column in columns)
@@ -65,11 +69,16 @@ def caption(
 
 
 def _about_intervals(
-    cells: Sequence[Cell], columns: Sequence[Column], seeds: Sequence[int], refits: bool
+    cells: Sequence[Cell],
+    columns: Sequence[Column],
+    seeds: Sequence[int],
+    refits: bool,
+    spread: Spread,
 ) -> list[str]:
-    cut = any(_cut(c, column) for c, column in _pairs(cells, columns))
+    cut = spread == "interval" and any(_cut(c, column) for c, column in _pairs(cells, columns))
+    what = ("± is", ", to its farther end") if spread == "interval" else ("In brackets:", "")
     return [
-        _interval(seeds),
+        _interval(seeds, *what),
         "Measures that retrain several times have the spread of these refits in it too." * refits,
         "Where the range of a measure ends nearer than its ±, so does the interval." * cut,
     ]
@@ -125,22 +134,19 @@ def _controls(names: Collection[str], cells: Sequence[Cell]) -> str:
     return f"Controls, scored by the same measures: {said}.{shown * (False in judged)}"
 
 
-def _interval(seeds: Sequence[int]) -> str:
-    """What the ± is. Two seeds say too little about a spread to put it into an interval."""
+def _interval(seeds: Sequence[int], begin: str, end: str) -> str:
+    """What stands behind the means. Two seeds say too little about a spread to put it into an interval."""
     few = [count for count in seeds if count < ENOUGH_SEEDS]
     if not few:
-        return "± is the 95% interval over images and seeds, to its farther end."
+        return f"{begin} the 95% interval over images and seeds{end}."
     if len(few) < len(seeds):
         return (
-            "± is the 95% interval over images and seeds, to its farther end; "
+            f"{begin} the 95% interval over images and seeds{end}; "
             f"over images alone where there are fewer than {ENOUGH_SEEDS} seeds."
         )
     number = str(min(few)) if min(few) == max(few) else f"{min(few)} to {max(few)}"
     what = "what another seed would change" if max(few) == 1 else "their spread"
-    return (
-        f"± is the 95% interval over images, to its farther end; seeds: {number}, "
-        f"{what} is not in it."
-    )
+    return f"{begin} the 95% interval over images{end}; seeds: {number}, {what} is not in it."
 
 
 def _pairs(cells: Sequence[Cell], columns: Sequence[Column]) -> list[tuple[Cell, Column]]:

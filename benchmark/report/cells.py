@@ -15,8 +15,8 @@ NO_MORE = "‡"
 """The sign of a score that is not significantly better than a control's."""
 
 
-Spread = Literal["interval", "seeds"]
-"""What ± is: the 95% interval, or the standard deviation over seeds."""
+Spread = Literal["interval", "ends", "seeds"]
+"""What stands behind a mean: ± the 95% interval's farther end, both of its ends, or ± the seeds' standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Cell:
     shown: str = "–"
     reach: str = ""
     """What stands behind ±: the distance to the farther end of the interval, so that mean ± reach never says too
-    little; or the seeds' standard deviation."""
+    little; or the seeds' standard deviation. Without ±: both ends of the interval, in brackets."""
     best: bool = False
     """Whether it is the best of its column, or not significantly worse."""
     p: float = np.nan
@@ -102,6 +102,11 @@ class Cell:
     """The letter of the footnote with the reason."""
     beside: tuple[Beside, ...] = ()
     """The controls of the same measure."""
+
+    @property
+    def behind(self) -> str:
+        """What stands behind the mean, with its sign."""
+        return self.reach if self.reach[:1] in ("", "[") else f"± {self.reach}"
 
     @property
     def unbeaten(self) -> tuple[str, ...]:
@@ -134,14 +139,20 @@ def cell(row: Mapping[Any, Any], column: Column, spread: Spread = "interval") ->
     )
     if np.isnan(made.mean):
         return made
-    reach = {
-        "interval": max(made.mean - made.low, made.high - made.mean),
-        "seeds": made.seed_sd,
-    }[spread]
+    return replace(made, shown=column.written(made.mean), reach=_reach(made, column, spread))
+
+
+def _reach(made: Cell, column: Column, spread: Spread) -> str:
+    """The text of what stands behind a mean."""
+    if spread == "seeds":
+        return column.written(made.seed_sd) if np.isfinite(made.seed_sd) else ""
+    reach = max(made.mean - made.low, made.high - made.mean)
     # an interval of "± 0.0" would tell nothing: a count (operations of a step) is the same for every seed, or nearly
-    told = np.isfinite(reach) and (spread == "seeds" or column.written(reach) != column.written(0))
-    text = column.written(reach) if told else ""
-    return replace(made, shown=column.written(made.mean), reach=text)
+    if not np.isfinite(reach) or column.written(reach) == column.written(0):
+        return ""
+    if spread == "ends":
+        return f"[{column.written(made.low)}, {column.written(made.high)}]"
+    return column.written(reach)
 
 
 def number_format(values: pd.Series, reaches: pd.Series) -> tuple[float, str]:

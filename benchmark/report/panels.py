@@ -72,7 +72,7 @@ def shown_lines(table: Table, panel: Panel) -> list[int]:
 
 def plain(cell: Cell) -> str:
     """A cell as text, without the signs of its footnotes."""
-    return f"{cell.shown} ± {cell.reach}" if cell.reach else cell.shown
+    return f"{cell.shown} {cell.behind}".rstrip()
 
 
 def column_width(table: Table, i: int) -> int:

@@ -72,7 +72,7 @@ class Run:
     epochs: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row an epoch of a trained model."""
     spread: Spread = "interval"
-    """What ± is in its tables."""
+    """What stands behind the means in its tables."""
     folder: Path | None = None
     """Where the larger files are, which are read when they are needed."""
 
@@ -148,7 +148,7 @@ class Run:
 
 
 def read(folder: Path, spread: Spread = "interval") -> Run:
-    """The run in a folder; only records.parquet is required. `spread`: what ± is in its tables."""
+    """The run in a folder; only records.parquet is required. `spread`: what stands behind the means in its tables."""
     path = folder / "records.parquet"
     if not path.is_file():
         raise ReportError(f"{folder}: no records.parquet here; give the folder that a run wrote")

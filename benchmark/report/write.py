@@ -46,7 +46,7 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 
 def write(folder: Path, spread: Spread = "interval") -> list[Path]:
-    """Reads a run folder, writes its report, and returns the files written. `spread`: what ± is in tables."""
+    """Reads a run folder, writes its report, and returns the files written. `spread`: what stands behind means."""
     run = read(folder, spread)
     every = list(all_tables(run))
     drawn = draw(run)

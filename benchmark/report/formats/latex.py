@@ -69,7 +69,8 @@ def _column_points(table: Table, i: int) -> float:
     )
     # one sign has room between columns
     reaches = max(
-        (_SCRIPT * points(f"±{c.reach}{c.signs[1:]}") for c in cells if c.reach), default=0.0
+        (_SCRIPT * points(c.behind.replace("± ", "±") + c.signs[1:]) for c in cells if c.reach),
+        default=0.0,
     )
     column = table.columns[i]
     heads = [*label_lines(column), norm_sign(column.threat)]
@@ -202,11 +203,16 @@ def _cell(cell: Cell) -> str:
     # without width: the letters must not push the numbers out of line
     signs = "".join(_mark(sign) for sign in (NO_MORE * bool(cell.unbeaten), cell.mark) if sign)
     mark = rf"\rlap{{{signs}}}" if signs else ""
-    shown = "--" if cell.shown == "–" else tex(cell.shown).replace("-", r"\ensuremath{-}")
+    shown = "--" if cell.shown == "–" else _number(cell.shown)
     mean = rf"\textbf{{{shown}}}" if cell.best else shown
     if not cell.reach:
         return rf"\multicolumn{{2}}{{c}}{{{mean}{mark}}}"
-    return rf"{mean} & {{\scriptsize\ensuremath{{\pm}}\,{cell.reach}}}{mark}"
+    behind = _number(cell.behind).replace(r"\ensuremath{\pm} ", r"\ensuremath{\pm}\,")
+    return rf"{mean} & {{\scriptsize{behind}}}{mark}"
+
+
+def _number(text: str) -> str:
+    return tex(text).replace("-", r"\ensuremath{-}")
 
 
 def _notes(table: Table) -> list[str]:
