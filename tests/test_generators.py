@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.datasets.load import load
 from benchmark.measuring import services
 from benchmark.measuring.place import Place, dataset
 from benchmark.plan import DataSpec
@@ -83,6 +84,15 @@ def test_fitting_reduces_the_reconstruction_error(shape: tuple[int, int, int]) -
     assert error(fitted) < 0.5 * flat < error(untrained)
     assert not fitted.training
     assert not any(parameter.requires_grad for parameter in fitted.parameters())
+
+
+def test_images_that_a_generator_was_not_fitted_to_are_near_its_manifold() -> None:
+    """Squared distance over that to the mean image: 0.45 to 0.47 by seed; at a tenth of the learning rate 0.85."""
+    data = load("digits", None)
+    x, unseen = data.train.x[:1000], data.test.x[:200]
+    found = VaeManifold.at(fit_vae(x, 0, epochs=40), unseen).project(unseen)
+    distance, variance = ((unseen - near).square().mean() for near in (found, x.mean(0)))
+    assert distance < 0.6 * variance
 
 
 @pytest.mark.parametrize("fit", [fit_vae, fit_vae_gan])
