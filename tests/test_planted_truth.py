@@ -49,7 +49,7 @@ def cases(tmp_path_factory):
         key = model_key(place, training, {})
         train(place, training, key)
         # the first training is the standard model, the referee of both
-        cell = Cell(training, made.cells[0].metric, made.trainings[1].threat, made.trainings[0])
+        cell = Cell(training, made.cells[0].metric, made.trainings[1].threat, made.trainings[:1])
         found[training.label.partition(" ")[0]] = case_of(place, cell, key)
     return found
 

@@ -552,19 +552,21 @@ def test_a_training_without_memory_says_what_to_change(world):
     assert "2 GiB" in reason
 
 
-def test_quiet_shows_the_last_line_only_and_the_log_has_all(world):
+def test_quiet_shows_findings_and_the_last_line_only_and_the_log_has_all(world):
     words = ["run", "--suite", world / "tiny.toml", "--out", world / "out", "--workers", 1]
     process = bench(world, *words, "--quiet")
     printed, said = process.communicate()
     assert process.returncode == 0, said
     assert printed == ""
-    assert said == f"4 jobs done, 0 failed. See {world}/out/report\n"
+    *findings, last = said.splitlines()
+    assert last == f"4 jobs done, 0 failed. See {world}/out/report"
+    assert all(line.startswith("preflight WARN") for line in findings)
     log = (world / "out/log.txt").read_text().splitlines()
     assert "bench run --suite" in log[0]
     assert "train standard, seed 0" in log[2]
     assert "100%" in log[-2]
     assert all(line[:4].isdigit() and line[10] == "T" for line in log)
-    assert log[-1].endswith(said.strip())
+    assert log[-1].endswith(last)
 
 
 def test_quiet_shows_a_failure_once(world):

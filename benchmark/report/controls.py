@@ -40,6 +40,13 @@ class Control(NamedTuple):
     """Of single images; None where they are not kept."""
 
 
+def zero(scores: Sequence[Scores]) -> Control:
+    """The control that is 0 by definition, beside rows with these scores."""
+    exact = replace(EMPTY, mean=0.0, shown="0")
+    images = [None if own is None else np.zeros((1, 1, own.shape[-1])) for own in scores]
+    return Control([exact] * len(scores), images)
+
+
 def with_controls(
     cells: Sequence[Cell], column: Column, scores: Sequence[Scores], given: Mapping[str, Control]
 ) -> list[Cell]:

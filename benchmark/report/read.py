@@ -135,9 +135,12 @@ class Run:
         if path is None or not path.is_file():
             return pd.DataFrame()
         try:
-            columns = pq.read_schema(path).names
-            if "dataset" not in columns:
-                return pd.DataFrame()  # of a run without results
+            file = pq.read_metadata(path)
+            columns = file.schema.names
+            if not file.num_rows or "dataset" not in columns:
+                return pd.DataFrame(
+                    columns=columns
+                )  # of a run without results: no types to filter by
             own = pc.field("dataset").isin(list(self.records["dataset"].unique()))
             wanted = own if rows is None else own & rows
             return pd.read_parquet(

@@ -22,7 +22,7 @@ from benchmark.report.cells import (
 )
 from benchmark.report.chosen import chosen, grouped
 from benchmark.report.columns import NAMES
-from benchmark.report.controls import ROW, Control, control_rows, with_controls
+from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
 from benchmark.report.images import Measure, by_measure
 from benchmark.report.images import Scores as ByModel
 from benchmark.report.names import PRETRAINED, of_no_row, row_names, settings_in_words, threats_of
@@ -222,7 +222,7 @@ def _cells(
     for key, column in columns.items():
         own = images(key)
         beaten = {
-            name: Control(cells(other, column), images(other))
+            name: Control(cells(other, column), images(other)) if other else zero(own)
             for name, other in beside[key].items()
         }
         best = with_best(cells(key, column), column, own)
