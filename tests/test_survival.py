@@ -564,7 +564,7 @@ def test_quiet_shows_findings_and_the_last_line_only_and_the_log_has_all(world):
     log = (world / "out/log.txt").read_text().splitlines()
     assert "bench run --suite" in log[0]
     assert "train standard, seed 0" in log[2]
-    assert "100%" in log[-2]
+    assert "100%" in log[-2 - len(findings)]
     assert all(line[:4].isdigit() and line[10] == "T" for line in log)
     assert log[-1].endswith(last)
 
