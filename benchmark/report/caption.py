@@ -14,7 +14,9 @@ from benchmark.statistics.intervals import ENOUGH_SEEDS
 from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS
 
 _CONTROLS = {
-    "random": "maps of noise (0 in the mean where a score is relative to them; its interval is that of their retrainings)",
+    "random": (
+        "maps of noise (0 in the mean where a score is relative to them; its interval is that of their retrainings)"
+    ),
     "edge": "Sobel's edges of the image, which know no model",
     "blurred": "each model's own maps behind a Gaussian, which know no more than they do (least to most)",
 }
