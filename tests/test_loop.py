@@ -516,7 +516,7 @@ PASSES: list[tuple[str, dict[str, object], tuple[int, int]]] = [
     ("fgsm_rs", {}, (2, 2)),
     ("n_fgsm", {}, (2, 2)),
     ("grad_align", {}, (3, 3 + 1)),
-    ("free_at", {"replays": 4}, (4, 4)),
+    ("free_at", {"replays": 4}, (1, 1)),
     ("pgd_at", {"steps": 3}, (4, 4)),
     ("trades", {"steps": 3}, (6, 5)),
     ("mart", {"steps": 3}, (5, 5)),

@@ -78,9 +78,10 @@ class Loop:
             )
 
     def _cost(self) -> Cost:
-        """The mean cost of a batch, with its share of what was spent before the first."""
+        """The mean cost of a step, with its share of what was spent before the first."""
         parts = zip(_mean(self.costs), self.objective.before, strict=True)
-        return Cost(*(own + before / len(self.log) for own, before in parts))
+        passes = len(self.log) * self.objective.replays
+        return Cost(*(own + before / passes for own, before in parts))
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
         """Mean loss, and the last step's learning rate."""
@@ -101,7 +102,7 @@ class Loop:
         with meter or nullcontext():
             value = self._descend(batch, epoch, number)
         if meter:
-            self.costs.append(self._whole(meter))
+            self.costs.append(meter.cost)
         self.optimiser.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -143,9 +144,13 @@ class Loop:
         return threat.scaled(progress / ramp) if threat and progress < ramp else threat
 
     def _affordable(self) -> int:
-        """How many epochs the recipe's budget pays for, by the cost of ten steps that are then undone."""
-        if self.recipe.budget == "epochs":
-            return self.recipe.epochs
+        """How often the images are gone through: each replay of a batch counts as a pass, which an epoch is."""
+        by_cost = self.recipe.budget == "cost"
+        passes = self._paid() if by_cost else self.recipe.epochs
+        return max(1, round(passes / self.objective.replays))
+
+    def _paid(self) -> float:
+        """How many passes a budget of cost pays for, by the cost of ten steps that are then undone."""
         batch, before, costs = self._batches(0)[0], copy.deepcopy(self._live()), []
         draws = Draws(self.seed, self.setup.train.ids[batch]).fork("cost")
         x = self.setup.train.x[batch]
@@ -153,18 +158,13 @@ class Loop:
         for progress in (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95):
             with self._meter(batch) as meter:
                 self._loss(x, batch, Step(draws, progress, self._threat(progress))).backward()
-            costs.append(self._whole(meter))
+            costs.append(meter.cost)
         self.optimiser.zero_grad()
         self._set(before)
-        left = self.recipe.epochs - self.objective.before.work
-        return max(1, round(left / _mean(costs).work))
+        return (self.recipe.epochs - self.objective.before.work) / _mean(costs).work
 
     def _meter(self, batch: Tensor) -> Meter:
         return Meter(self.model, self.setup.train.x[batch], self.setup.train.y[batch])
-
-    def _whole(self, meter: Meter) -> Cost:
-        """The cost of a batch in all its replays."""
-        return Cost(*(part * self.objective.replays for part in meter.cost))
 
     @property
     def _steps(self) -> int:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import replace
-from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.base import Objective, Setup, Step, Trained, Trainer, from_objective
-from trainers.recipe import Recipe
+from trainers.base import Objective, Setup, Step, from_objective
 
 
-def _in_passes(trainer: Trainer) -> Trainer:
-    """The recipe's epochs are passes over the data, and every replay is one: the loop has so many times fewer."""
-    usual = inspect.signature(trainer).parameters["replays"].default
-
-    @wraps(trainer)
-    def counted(*args: Any, recipe: Recipe, **given: Any) -> Trained:
-        if recipe.budget == "epochs":  # a budget of cost has counted the replays already
-            times = round(recipe.epochs / given.get("replays", usual))
-            recipe = replace(recipe, epochs=max(1, times))
-        return trainer(*args, recipe=recipe, **given)
-
-    return counted
-
-
-@_in_passes
 @from_objective
 def free_at(model: nn.Module, setup: Setup, *, replays: Annotated[int, Ge(1)] = 8) -> Objective:
     """Cross-entropy on perturbed images, where each backward pass moves weights and perturbation at once.
@@ -46,10 +27,9 @@ def free_at(model: nn.Module, setup: Setup, *, replays: Annotated[int, Ge(1)] = 
         gradient of length 1 instead of its sign; Proj onto the ball and [0, 1], anew when the next batch comes
     Args:
         replays: Uses of a batch in a row, an optimiser step each, the paper's m (8 on CIFAR-10, 4 on ImageNet).
-    Cost: replays forward and replays backward passes per batch, of which there are `replays` times fewer: in all what
-        standard training costs
+    Cost: 1 forward and 1 backward pass per step, as standard training
     Pitfalls: few epochs see the images once or twice (8 epochs: once), each `replays` times in a row. The log has a
-        row, and a checkpoint to choose, for each time that the images are gone through.
+        row with its seconds, and a checkpoint to choose, for each time that the images are gone through.
     Paper: Shafahi et al. 2019, "Adversarial training for free!"
     """
     images = setup.train.x

@@ -40,7 +40,7 @@ def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
         "refit": lambda: [images, retraining.facts(training, place.device)],
         "manifold": lambda: [images, _manifold_code(dataset(training.data, place.data))],
         "train_x": lambda: images,  # the fingerprint is of labels and identities, too
-        "surrogate": lambda: _experiments(place, cell),
+        "surrogate": lambda: [_experiment(place, other) for other in cell.surrogates],
         "mask": lambda: keys.code_version(_module(training.data.name)),
     }
     return {name: describe() for name, describe in known.items() if name in used}
@@ -64,12 +64,6 @@ def surrogate(place: Place, cell: Cell, subject: str, name: str) -> nn.Module:
 def _name(other: Training) -> str:
     """What a metric's setting calls it."""
     return other.trainer.reference if other.trainer else other.model
-
-
-def _experiments(place: Place, cell: Cell) -> Any:
-    """What the other models depend on; of one as itself, not as a list, as it has always stood in keys."""
-    found = [_experiment(place, other) for other in cell.surrogates]
-    return found if len(found) > 1 else next(iter(found), None)
 
 
 def _experiment(place: Place, other: Training) -> str:
