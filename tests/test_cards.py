@@ -10,7 +10,7 @@ from benchmark import suite
 from benchmark.cards import CardError, card, cards
 from benchmark.cards.catalogue import describe
 from benchmark.controls import counted
-from benchmark.plan import plan
+from benchmark.planner import plan
 
 OWN = '''
 from metrics.case import Case, Scores

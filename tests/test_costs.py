@@ -7,7 +7,7 @@ import torch
 
 from benchmark import suite
 from benchmark.cards import cards
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.running import costs
 from benchmark.storage import ledger
 from benchmark.store import Store, write_json

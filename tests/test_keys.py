@@ -17,7 +17,8 @@ from benchmark.measuring import networks, plain_training, retraining, services, 
 from benchmark.measuring.measure import case, cell_key
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.measuring.training import model_key
-from benchmark.plan import Cell, DataSpec, Part, plan
+from benchmark.plan import Cell, DataSpec, Part
+from benchmark.planner import plan
 from benchmark.storage import ledger, records
 from benchmark.store import Store
 from metrics.case import Refit

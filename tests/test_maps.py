@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from benchmark.cards import Card, cards
 from benchmark.measuring.measure import checked
-from benchmark.plan import Cell, Part, plan
+from benchmark.plan import Cell, Part
+from benchmark.planner import plan
 from benchmark.suite import Suite, SuiteError
 from metrics.attribution import explain
 from metrics.case import Case, Scores, predict

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark import keys, suite
 from benchmark.cards import ROOT, cards
-from benchmark.plan import plan, threat
+from benchmark.planner import plan, threat
 from benchmark.suite import Suite, SuiteError, changed, read, scaled
 from metrics.threat import L2, Linf
 

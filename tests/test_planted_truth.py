@@ -9,7 +9,8 @@ from benchmark.datasets.planted import without_shortcut
 from benchmark.measuring.measure import case as case_of
 from benchmark.measuring.place import Place, dataset
 from benchmark.measuring.training import model_key, train
-from benchmark.plan import Cell, DataSpec, plan
+from benchmark.plan import Cell, DataSpec
+from benchmark.planner import plan
 from benchmark.suite import Entry, Suite
 from metrics.attacks import pgd, random_start
 from metrics.case import NotApplicable, Refit, predict

@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmark import suite
 from benchmark.executors import Job, Outcome
 from benchmark.executors.jobs import Failure
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.running import live
 from benchmark.running.costs import guesses
 from benchmark.running.expected import Expected, Left, in_words

@@ -14,7 +14,7 @@ from benchmark import suite
 from benchmark.executors import Job, chosen, cluster
 from benchmark.executors.cluster import ClusterError, ClusterGone
 from benchmark.measuring.place import Place
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.running.run import run
 
 TINY = """

@@ -11,7 +11,8 @@ from benchmark import suite
 from benchmark.measuring import measure, plain_training, retraining
 from benchmark.measuring.place import Place, dataset
 from benchmark.models.base import build
-from benchmark.plan import Cell, plan
+from benchmark.plan import Cell
+from benchmark.planner import plan
 from benchmark.store import Store
 from metrics.case import Refit
 from trainers.base import Diverged, Images

@@ -19,7 +19,7 @@ from benchmark.datasets.load import load as load_data
 from benchmark.grading import grade
 from benchmark.measuring import training
 from benchmark.measuring.place import Place
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.running.run import run
 from benchmark.suite import Suite
 from metrics.case import Case

@@ -18,7 +18,7 @@ from benchmark.controls import CONTROLS
 from benchmark.errors import Interrupted
 from benchmark.executors import processes
 from benchmark.measuring.place import Place
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.report.read import read
 from benchmark.report.sets import tables
 from benchmark.running.interrupts import stoppable

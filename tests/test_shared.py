@@ -11,7 +11,7 @@ from benchmark import suite
 from benchmark.errors import IntegrityError
 from benchmark.measuring import verify
 from benchmark.measuring.place import Place
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.report.write import write
 from benchmark.running import refresh
 from benchmark.running.run import run

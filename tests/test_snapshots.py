@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmark.measuring import training as trainings
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.storage.snapshots import FileSnapshots
 from benchmark.suite import Entry, Suite
 from trainers.base import Epoch

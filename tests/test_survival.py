@@ -23,7 +23,7 @@ from benchmark.errors import BenchError, Unwritable
 from benchmark.measuring import place as places
 from benchmark.measuring.place import Place
 from benchmark.models.base import build
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.running.run import run
 from benchmark.running.status import status
 from benchmark.store import Store, StoreError
@@ -471,7 +471,7 @@ SNAPSHOTS = """import sys
 from pathlib import Path
 from benchmark import suite
 from benchmark.measuring.place import Place
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.running.run import run
 from benchmark.storage.snapshots import FileSnapshots
 

@@ -29,7 +29,7 @@ from benchmark.models import _files, _installed, checkpoint, published, spec
 from benchmark.models.base import ModelError, seeded
 from benchmark.models.checkpoint import Loaded, load
 from benchmark.models.spec import SpecError, ZooSpec
-from benchmark.plan import plan
+from benchmark.planner import plan
 from benchmark.running.run import run
 from benchmark.storage import manifest
 from benchmark.suite import Suite

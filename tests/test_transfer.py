@@ -20,7 +20,8 @@ from benchmark.measuring.measure import cell_key, method
 from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import Place, dataset
 from benchmark.measuring.training import model_key, third_party
-from benchmark.plan import Cell, Part, Plan, plan
+from benchmark.plan import Cell, Part, Plan
+from benchmark.planner import plan
 from benchmark.running.run import run
 from benchmark.suite import SuiteError
 from metrics.case import Case, NotApplicable

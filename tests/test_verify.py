@@ -22,7 +22,8 @@ from benchmark.measuring.examples import KIND
 from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import Place, dataset
 from benchmark.measuring.verify import Checked, outcome
-from benchmark.plan import DataSpec, Part, plan
+from benchmark.plan import DataSpec, Part
+from benchmark.planner import plan
 from benchmark.running.agenda import _attacks
 from benchmark.running.run import run
 from benchmark.storage import ledger

@@ -14,7 +14,8 @@ from torch import nn
 from benchmark import suite as suites
 from benchmark.measuring.place import Place
 from benchmark.models.base import ModelError
-from benchmark.plan import Plan, plan
+from benchmark.plan import Plan
+from benchmark.planner import plan
 from benchmark.report.names import row_names
 from benchmark.running.run import Result, run
 from benchmark.storage import manifest

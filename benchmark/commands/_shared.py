@@ -26,7 +26,7 @@ def planned_as(
     scale: str | None = None,
 ) -> Any:  # fmt: skip
     """The plan of a suite as the options change it."""
-    from benchmark.plan import plan as make
+    from benchmark.planner import plan as make
     from benchmark.suite import changed, scaled
 
     _check_models(model or ())

@@ -49,7 +49,7 @@ def train(
     with stoppable("interrupted; the same command continues"):
         from benchmark.executors import prepare
         from benchmark.measuring.training import train_to_file
-        from benchmark.plan import plan as make
+        from benchmark.planner import plan as make
         from benchmark.running.progress import epoch_lines
         from benchmark.suite import Entry, Suite
 

@@ -13,7 +13,7 @@ from benchmark.measuring.measure import assist, cell_key, measure, method, used
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.measuring.training import experiment, model_key, train
 from benchmark.plan import Cell, Plan, Training
-from benchmark.plan import plan as planned
+from benchmark.planner import plan as planned
 from benchmark.storage import ledger
 from benchmark.storage.ledger import Entry, Identity
 from benchmark.store import Store

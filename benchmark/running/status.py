@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark.errors import BenchError
-from benchmark.plan import Plan, plan
+from benchmark.plan import Plan
+from benchmark.planner import plan
 from benchmark.running import live, refresh
 from benchmark.running.costs import guesses
 from benchmark.running.expected import Expected, Left

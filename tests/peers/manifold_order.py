@@ -28,7 +28,8 @@ from benchmark.datasets.defaults import defaults
 from benchmark.measuring.measure import case
 from benchmark.measuring.place import Place
 from benchmark.measuring.training import model_key, train
-from benchmark.plan import Cell, plan
+from benchmark.plan import Cell
+from benchmark.planner import plan
 from benchmark.statistics.paired import difference, holm
 from benchmark.suite import Entry, Suite
 from metrics.case import Scores, predict
