@@ -262,18 +262,42 @@ def test_bold_is_what_the_same_images_do_not_tell_from_the_best(tmp_path: Path) 
     assert "Holm" not in alone.caption
 
 
-def test_a_row_that_is_no_worse_on_the_common_images_is_not_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+def test_a_row_that_is_no_worse_on_the_common_images_is_not_passed_over(
+    tmp_path: Path, direction: str
+) -> None:
     """The best by its mean has no scores of the hard images, and is worse on every one that it has."""
-    key = ("gini", "")
+    key, sign = ("gini", ""), 1 if direction == "higher" else -1
     hard = np.linspace(0, 1, 60)
     easy = np.where(hard > 0.5, hard - 0.05, np.nan)
-    scores = {name: {key: own[None, None]} for name, own in {"easy": easy, "whole": hard}.items()}
-    made = tables(run_of({**scores, "poor": {key: hard[None, None] - 1}}, tmp_path), "main")[0]
+    own = {"easy": easy, "whole": hard, "poor": hard - 1}
+    run_of({name: {key: sign * each[None, None]} for name, each in own.items()}, tmp_path)
+    records = pd.read_parquet(tmp_path / "records.parquet").assign(direction=direction)
+    records.to_parquet(tmp_path / "records.parquet")
+    made = tables(read(tmp_path), "main")[0]
     best, whole, _ = (row.cells[0] for row in made.rows)
-    assert best.mean > whole.mean
-    assert whole.gap > 0
+    assert sign * best.mean > sign * whole.mean
+    assert sign * whole.gap > 0
     assert whole.p < 0.05
     assert bold(made) == ["easy", "whole"]
+
+
+def test_the_caption_names_settings_that_headings_do_not_tell() -> None:
+    given = {
+        ("auto_attack", "Linf 0.1"): {"queries": 1},
+        ("pgd", "Linf 0.1"): {"steps": 20, "loss": "margin"},
+        ("roar", ""): {"percents": [50], "controls": []},
+        ("gini", ""): {},
+    }
+    rows = [line("a", 0, *key, 0.5, params=json.dumps(own)) for key, own in given.items()]
+    made = tables(Run(tidy(pd.DataFrame(rows))), "all")[0]
+    said = made.caption.partition("Settings other than the defaults: ")[2]
+    assert "AutoAttack: queries=1" in said
+    assert "PGD-20: steps=20, loss=margin" in said
+    assert "ROAR gradient: percents=50, controls=none" in said
+    assert "Gini" not in said
+    usual = tables(Run(tidy(pd.DataFrame(rows).assign(params=""))), "all")[0]
+    assert "other than the defaults" not in usual.caption
 
 
 def test_without_single_images_intervals_decide_and_the_caption_says_so() -> None:

@@ -77,6 +77,12 @@ def test_controls_have_no_trends():
     assert [trend.metric for trend in trends(pd.concat([found, *maps]))] == ["roar", "road"]
 
 
+def test_what_training_costs_has_no_trend():
+    found = records()
+    cost = found[found["metric"] == "roar"].assign(metric="cost", family="cost", label="Training")
+    assert [trend.label for trend in trends(pd.concat([found, cost]))] == ["ROAR"]
+
+
 def test_two_radii_are_no_series():
     few = records()
     assert not trends(few[few["train_threat"].isin(["", "L2 0.2", "L2 0.4"])])
