@@ -23,21 +23,33 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """-log p_y, shape (n,)."""
-    return F.cross_entropy(logits, y, reduction="none")
+    """-log p_y, shape (n,), by the log-odds: softmax rounds p_y to 1 where the margin exceeds 17, and what is left of
+    the gradient in float32 points elsewhere. By the log-odds it keeps its direction until it underflows, at 100."""
+    return -F.logsigmoid(-log_odds_against(logits, y))
+
+
+def probability(logits: Tensor, y: Tensor) -> Tensor:
+    """p_y, shape (n,), with a gradient where it rounds to 1, as `cross_entropy` has."""
+    return (-cross_entropy(logits, y)).exp()
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """max_{k != y} z_k - z_y, shape (n,); positive exactly where the image is misclassified."""
-    true = F.one_hot(y, logits.shape[1]).bool()
-    return logits.masked_fill(true, -torch.inf).amax(1) - logits[true]
+    """max_{k != y} z_k - z_y, shape (n,): positive where the image is misclassified, 0 where another class ties."""
+    true, others = _split(logits, y)
+    return others.amax(1) - true
 
 
 def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
     """log (1 - p_y) / p_y, shape (n,): its gradient has the direction of the cross-entropy's, and does not vanish in
     float32 where the model is sure."""
-    true = F.one_hot(y, logits.shape[1]).bool()
-    return logits.masked_fill(true, -torch.inf).logsumexp(1) - logits[true]
+    true, others = _split(logits, y)
+    return others.logsumexp(1) - true
+
+
+def _split(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The true class's logits (n,), and all of them with -inf in its place (n, K); no GPU has to wait for it."""
+    at = y[:, None]
+    return logits.gather(1, at).squeeze(1), logits.scatter(1, at, -torch.inf)
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from metrics import edges
 from metrics._rules import Convolutions, Guided, Rescale
-from metrics.attacks import frozen, log_odds_against, margin
+from metrics.attacks import cross_entropy, frozen, log_odds_against, margin, probability
 from metrics.case import NotApplicable, in_batches, predict
 from metrics.importance import softened
 from metrics.randomness import Draws
@@ -71,10 +71,10 @@ def _of_target(values: Tensor, target: Tensor) -> Tensor:
 _SCALARS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log_odds": lambda logits, target: -log_odds_against(logits, target),
     "logit": _of_target,
-    "log_probability": lambda logits, target: -F.cross_entropy(logits, target, reduction="none"),
+    "log_probability": lambda logits, target: -cross_entropy(logits, target),
     "margin": lambda logits, target: -margin(logits, target),
-    "probability": lambda logits, target: _of_target(logits.softmax(1), target),
-    "cross_entropy": lambda logits, target: F.cross_entropy(logits, target, reduction="none"),
+    "probability": probability,
+    "cross_entropy": cross_entropy,
 }
 
 
@@ -102,7 +102,12 @@ def gradient_x_input(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
 
 def integrated_gradients(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     """Integrated gradients from black, 50 midpoint steps (Sundararajan, Taly & Yan 2017)."""
-    return IntegratedGradients(explained).attribute(
+    return x.detach() * _mean_gradient(explained, x, draws)
+
+
+def _mean_gradient(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """Mean of ds/dx from black to the image."""
+    return IntegratedGradients(explained, multiply_by_inputs=False).attribute(
         x, n_steps=50, method="riemann_middle", internal_batch_size=explained.copies * len(x)
     )
 
@@ -150,14 +155,18 @@ def deeplift(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     a logit, and to that of other scalars to first order. NotApplicable to a model with a step that has no rule: rules
     exist for elementwise activations and max pooling, beside all that is linear.
     """
+    return x.detach() * _multipliers(explained, x, draws)
+
+
+def _multipliers(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
+    """DeepLIFT's slopes of s between black and the image."""
     black = torch.zeros_like(x)
     with Rescale(2 * len(x)):
         logits, at_black = explained.model(torch.cat([x.requires_grad_(), black])).chunk(2)
     (slopes,) = torch.autograd.grad(explained.scalar(logits).sum(), logits, retain_graph=True)
     (multipliers,) = torch.autograd.grad(logits, x, slopes)
-    maps = (x - black) * multipliers
-    _check_complete(maps, slopes * (logits - at_black), slopes * logits)
-    return maps
+    _check_complete(x * multipliers, slopes * (logits - at_black), slopes * logits)
+    return multipliers
 
 
 def _check_complete(maps: Tensor, change: Tensor, size: Tensor) -> None:
@@ -237,6 +246,14 @@ def sobel(explained: Explained, x: Tensor, draws: Draws) -> Tensor:
     return edges.sobel(x)[:, None].expand_as(x)
 
 
+_RATES: dict[str, Attribution] = {
+    "gradient_x_input": gradient,
+    "integrated_gradients": _mean_gradient,
+    "deeplift": _multipliers,
+}
+"""Maps before they are multiplied by the image's difference to a baseline, by the name of the product."""
+
+
 def explain(
     model: nn.Module,
     x: Tensor,
@@ -245,19 +262,21 @@ def explain(
     attribution: str = "gradient",
     of: Of = "log_odds",
     target: Tensor | None = None,
+    rates: bool = False,
 ) -> Tensor:
     """Signed maps of the shape of x for the predicted class (or `target`, shape (n,)).
 
     The predicted class is the default because maps for the true label would tell it to whoever sees the maps.
-    "blurred_NAME" is the absolute map NAME behind a Gaussian (see `softened`). ValueError for an unknown attribution,
-    NotApplicable for one that has no meaning for the model.
+    "blurred_NAME" is the absolute map NAME behind a Gaussian (see `softened`). With `rates` maps that are multiplied by
+    the image's difference to a baseline are given before that: how fast the scalar changes with each pixel. ValueError
+    for an unknown attribution, NotApplicable for one that has no meaning for the model.
     """
     if attribution not in get_args(AttributionName):
         raise ValueError(
             f"attribution {attribution!r} is unknown; valid: {', '.join(get_args(AttributionName))}"
         )
     name = attribution.removeprefix("blurred_")
-    method: Attribution = globals()[name]
+    method: Attribution = _RATES[name] if rates and name in _RATES else globals()[name]
     # by the batch that is asked for: where memory makes it smaller, what the model is shown becomes smaller with it
     copies = max(1, _SHOWN // max(1, min(_BATCH, len(x))))
 

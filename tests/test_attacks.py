@@ -58,7 +58,7 @@ def test_margin_literally() -> None:
     assert got == [2.5 - 3, 5 - -1, 1 - 1]
 
 
-def test_margin_is_positive_exactly_where_misclassified() -> None:
+def test_margin_is_positive_exactly_where_misclassified_but_for_ties() -> None:
     logits = Draws(0, torch.arange(500)).normal(4)
     y = torch.arange(500) % 4
     wrong = logits.argmax(1) != y
@@ -74,6 +74,46 @@ def test_cross_entropy_literally() -> None:
     ]
     got = attacks.cross_entropy(logits, torch.tensor([1, 0])).tolist()
     assert got == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("lead", [-30.0, 0.0, 5.0, 18.0, 30.0, 80.0])
+def test_cross_entropy_keeps_its_direction_where_p_rounds_to_one(lead: float) -> None:
+    """By softmax the label's own part of the gradient, p - 1, is lost from a margin of 17 on."""
+    logits = Draws(0, torch.arange(20)).normal(3)
+    logits[:, 0] += lead
+    y = torch.zeros(20, dtype=torch.long)
+
+    def gradient(loss: attacks.Loss, z: Tensor) -> Tensor:
+        return torch.autograd.grad(loss(z, y).sum(), z)[0]
+
+    got = gradient(attacks.cross_entropy, logits.clone().requires_grad_())
+    exact = logits.double()
+    others = (exact[:, 1:] - exact[:, :1]).exp()
+    expected = torch.cat([-others.sum(1, keepdim=True), others], 1) / (
+        1 + others.sum(1, keepdim=True)
+    )
+    torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=0)
+    p = gradient(attacks.probability, logits.clone().requires_grad_()).double()
+    torch.testing.assert_close(p, -expected / (1 + others.sum(1, keepdim=True)), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("lead", [-3.0, 0.0, 3.0])
+def test_cross_entropy_is_torchs_with_its_derivatives(lead: float) -> None:
+    y = torch.arange(20) % 4
+
+    def derivatives(loss: attacks.Loss) -> list[Tensor]:
+        z = Draws(0, torch.arange(20)).normal(4).double()
+        z[torch.arange(20), y] += lead
+        value = loss(z.requires_grad_(), y)
+        (first,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), z)
+        return [value, first, second]
+
+    torch.testing.assert_close(
+        derivatives(attacks.cross_entropy),
+        derivatives(lambda z, y: F.cross_entropy(z, y, reduction="none")),
+        rtol=1e-12, atol=1e-14,
+    )  # fmt: skip
 
 
 def test_dlr_literally() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import get_args
@@ -705,6 +706,22 @@ def test_log_odds_do_not_underflow_where_the_cross_entropy_does(
     weight = linear[1].weight
     others = linear(images)[:, 1:].softmax(1) @ weight[1:]
     torch.testing.assert_close(maps, weight[0] - others, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("lead", [5.0, 18.0, 30.0, 80.0])
+@pytest.mark.parametrize("of", OF)
+def test_maps_of_sure_models_point_where_those_in_float64_do(
+    of: Of, lead: float, linear: nn.Sequential, images: Tensor, draws: Draws
+) -> None:
+    with torch.no_grad():
+        linear[1].weight.mul_(0.1)
+        linear[1].bias.copy_(torch.tensor([lead, 0, 0, 0, -5]))
+    target = torch.zeros(N, dtype=torch.long)
+    single, double = (
+        explain(model, x, draws, of=of, target=target).flatten(1).double()
+        for model, x in ((linear, images), (copy.deepcopy(linear).double(), images.double()))
+    )
+    assert (F.cosine_similarity(single, double, eps=1e-300) > 0.99999).all()
 
 
 @pytest.mark.parametrize("method", ["gradient", "gradient_x_input", "integrated_gradients"])

@@ -487,7 +487,6 @@ def test_infidelity_literally_and_as_captum(perturbation: str, normalise: bool) 
 def test_infidelity_of_a_map_times_the_image_as_captum(attribution: str, baseline: float) -> None:
     c, samples = case(Net().double(), n=5), 12
     c = replace(c, x=c.x.double())
-    c.x[:, :, 1, 2] = baseline  # here the map is zero, and nothing can be divided
     target = c.model(c.x).argmax(1)
 
     @infidelity_perturb_func_decorator(multiply_by_inputs=True)
@@ -504,6 +503,24 @@ def test_infidelity_of_a_map_times_the_image_as_captum(attribution: str, baselin
     )
     ours = infidelity(c, attribution=attribution, samples=samples)["infidelity"]
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("attribution", "baseline"),
+    [
+        ("gradient", 0.3),
+        ("gradient_x_input", 0.5),
+        ("integrated_gradients", 0.0),
+        ("deeplift", 0.0),
+    ],
+)
+def test_infidelity_of_a_linear_model_is_zero_also_where_the_image_is_the_baseline(
+    attribution: str, baseline: float
+) -> None:
+    c = case(Linear(normal(4, 2, 5, 6)), n=5)
+    c.x[:, :, ::2] = baseline
+    got = infidelity(c, attribution=attribution, of="logit")
+    assert got["relative_infidelity"].max() < 1e-6
 
 
 @pytest.mark.parametrize("attribution", ["gradient", "integrated_gradients"])

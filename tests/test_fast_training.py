@@ -45,7 +45,7 @@ def loss_of(trainer: Trainer) -> Callable[..., Tensor]:
 
 
 def at(threat: ThreatModel | None = LINF) -> Step:
-    return Step(DRAWS, 1.0, threat)
+    return Step(DRAWS, 1.0, threat, lr=0.1)
 
 
 def filled(*layers: nn.Module) -> nn.Sequential:
@@ -147,7 +147,7 @@ def test_gaussian_noise_has_the_asked_deviation() -> None:
     seen: list[Tensor] = []
     net.register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0]))
     x = X[:1].expand(4000, *SHAPE)
-    loss_of(gaussian_noise)(net, x, many % K, Step(Draws(0, many), 0.0, None), sigma=0.12)
+    loss_of(gaussian_noise)(net, x, many % K, Step(Draws(0, many), 0.0, None, 0.1), sigma=0.12)
     noise = seen[0] - x
     assert noise.std().item() == pytest.approx(0.12, rel=0.02)
     assert abs(noise.mean().item()) < 4 * 0.12 / math.sqrt(4000 * D)
@@ -338,7 +338,7 @@ def test_grad_align_leaves_out_images_without_a_gradient(model: nn.Sequential) -
     x[:3, 0, 0, 0] = 0.0
     penalties = []
     for where in (slice(0, 6), slice(3, 6), slice(0, 3)):
-        step = Step(DRAWS[where], 1.0, Linf(0.05))
+        step = Step(DRAWS[where], 1.0, Linf(0.05), 0.1)
         much, none = (loss_of(grad_align)(net, x[where], Y[where], step, weight=w) for w in (1, 0))
         penalties.append(much - none)
     assert penalties[1] > 1e-3
@@ -386,7 +386,7 @@ def steps_of(
     losses = []
     for batch in batches:
         for _ in range(made.replays):
-            loss = made.loss(X[batch], Y[batch], Step(DRAWS[batch], 0.5, threat))
+            loss = made.loss(X[batch], Y[batch], Step(DRAWS[batch], 0.5, threat, 0.1))
             net.zero_grad()
             loss.backward()
             losses.append(loss.detach())

@@ -44,7 +44,7 @@ def loss_of(trainer: Callable) -> Callable[..., Tensor]:
 
 
 def at(progress: float = 1.0, threat: ThreatModel | None = LINF, draws: Draws = DRAWS) -> Step:
-    return Step(draws, progress, threat)
+    return Step(draws, progress, threat, lr=0.1)
 
 
 def filled(net: nn.Module) -> nn.Module:
@@ -445,6 +445,13 @@ def test_cures_step_grows(model: nn.Module, progress: float, ramp: float, rise: 
     expected = mean_ce(model, X) + 0.4 * curvature(model, 0.5 * rise, "norm")
     got = loss_of(cure)(model, X, Y, at(progress), weight=0.4, h=0.5, ramp=ramp)
     assert_same(model, got, expected)
+
+
+def test_cures_usual_step_is_as_far_a_pixel_as_on_cifar10(model: nn.Module) -> None:
+    expected = mean_ce(model, X) + 0.4 * curvature(
+        model, 0.6 * math.sqrt(D / (3 * 32 * 32)), "norm"
+    )
+    assert_same(model, loss_of(cure)(model, X, Y, at(), weight=0.4), expected)
 
 
 @pytest.mark.parametrize("penalty", ["norm", "squared"])

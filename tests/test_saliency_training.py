@@ -8,6 +8,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def unwrapped(trainer: Trainer) -> Callable[..., Any]:
 
 
 def at(progress: float = 1.0, threat: ThreatModel | None = LINF, draws: Draws = DRAWS) -> Step:
-    return Step(draws, progress, threat)
+    return Step(draws, progress, threat, lr=0.1)
 
 
 def setup(recipe: Recipe = RECIPE, seed: int = 0, threat: ThreatModel | None = LINF) -> Setup:
@@ -577,7 +578,7 @@ def test_jarns_critic_is_shown_no_colour_but_the_gradients(model: nn.Module) -> 
 def test_jarn_literally(model: nn.Sequential, weight: float) -> None:
     objective, game = jarn_objective(model, weight=weight, adaptor_weight=0.5, noise=0.1, start=0.6)
     before = copy.deepcopy(game)
-    got = objective.loss(X, Y, at(0.65))  # where one cycle has fallen to half of the recipe's rate
+    got = objective.loss(X, Y, at(0.65))
     x = noisy(0.1)
     g = probability_gradients(model, x)
     assert_same(model, got, mean_ce(model, x) - weight * critic_loss(game, x, g), rtol=1e-5)
@@ -590,7 +591,7 @@ def test_jarn_literally(model: nn.Sequential, weight: float) -> None:
         )
         with torch.no_grad():
             for parameter, step in zip(parameters.values(), steps, strict=True):
-                parameter -= RECIPE.lr / 2 * step
+                parameter -= at().lr * step
     for name, parameter in before.named_parameters():
         torch.testing.assert_close(parameter, game.get_parameter(name), msg=name)
 
@@ -616,6 +617,14 @@ def test_jarns_critic_learns_every_so_many_steps(model: nn.Sequential) -> None:
             )
         )
     assert moved == [(True, True), (True, False), (True, False), (True, True), (True, False)]
+
+
+def test_jarns_players_learn_at_the_models_rate(model: nn.Sequential) -> None:
+    objective, game = jarn_objective(model, start=0.0)
+    before = copy.deepcopy(game.state_dict())
+    objective.loss(X, Y, replace(at(0.5), lr=0.0))
+    del before["steps"]
+    assert all(torch.equal(value, game.state_dict()[key]) for key, value in before.items())
 
 
 def test_jarns_critic_learns_to_tell_gradients_from_images(model: nn.Sequential) -> None:

@@ -208,6 +208,28 @@ def test_relu_is_softplus_in_whatever_way_it_is_called(beta: float) -> None:
     torch.testing.assert_close(network(x), before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        Tensor.relu_,
+        torch.relu_,
+        partial(F.relu, inplace=True),
+        partial(F.leaky_relu_, negative_slope=0),
+    ],
+)
+def test_relu_is_softplus_where_a_model_overwrites_without_using_the_result(
+    statement: Callable[[Tensor], Tensor],
+) -> None:
+    x = images()
+    z = (x - 0.5).requires_grad_()
+    with Softplus(3.0):
+        overwritten = 2 * z
+        statement(overwritten)
+    torch.testing.assert_close(overwritten, F.softplus(2 * z, 3.0))
+    (slopes,) = torch.autograd.grad(overwritten.sum(), z)
+    torch.testing.assert_close(slopes, 2 * (6 * z).sigmoid())
+
+
 @pytest.mark.parametrize("attribution", ["gradient", "gradient_x_input", "integrated_gradients"])
 def test_a_sharp_softplus_gives_the_map_itself(attribution: str) -> None:
     network, x = Network().requires_grad_(False), images()

@@ -333,6 +333,17 @@ def test_radius_zero_is_clean_accuracy_for_autoattack(threat: ThreatModel) -> No
     assert (got["perturbation"] == 0).all()
 
 
+class Zeros(nn.Module):
+    """The same logits for everything."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0 * x[:, : self.classes]
+
+
 class Constant(nn.Module):
     """The same logits whatever comes, and a gradient that is there and zero."""
 
@@ -644,6 +655,38 @@ def test_minimal_norms_of_the_misclassified_and_of_the_unbreakable() -> None:
     assert (got["found"] == 0).all()
     corner = torch.maximum(x, 1 - x).flatten(1).norm(dim=1)
     torch.testing.assert_close(got["norm"], corner)
+
+
+def test_ties_have_the_norm_of_what_the_harness_makes_of_them() -> None:
+    """A model without an opinion predicts class 0: images of other classes are misclassified as they are."""
+    x, y = Draws(0, torch.arange(6)).uniform(1, 5, 5), torch.arange(6) % 3
+    tied = case_of(nn.Sequential(nn.Flatten(), Zeros(3)), x, y, L2(0.25), 3)
+    assert torch.equal(minimal_norm(tied, steps=3)["norm"] == 0, y != 0)
+
+
+class Hump(nn.Module):
+    """Images of one pixel: what falls from 0.45 on leads to an error at 0.9, and behind it there is one at 0.4."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = torch.minimum(10 * (x - 0.4), 0.9 - x).flatten(1)
+        return torch.cat([height, -height], 1)
+
+
+def test_a_restart_finds_the_nearer_error_behind_a_hump() -> None:
+    x, y = torch.full((20, 1, 1, 1), 0.5), torch.zeros(20, dtype=torch.long)
+    case = case_of(Hump(), x, y, Linf(0.4), 2)
+    once, again = (minimal_norm(case, restarts=n)["norm"] for n in (1, 8))
+    torch.testing.assert_close(once, torch.full((20,), 0.4), rtol=0, atol=2e-3)
+    near = (again - 0.1).abs() < 2e-3
+    assert near.sum() > 10
+    assert (again <= once).all()
+
+
+def test_apgds_restarts_are_other_searches() -> None:
+    case = smooth_case(Linf(0.015), n=90)
+    once, again = (apgd(case, steps=3, restarts=n)["margin"] for n in (1, 4))
+    assert (again >= once).all()
+    assert (again > once).any()
 
 
 @every_threat

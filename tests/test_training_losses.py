@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from metrics.randomness import Draws
 from metrics.threat import L2, Linf, ThreatModel
+from trainers._divergence import most_divergent
 from trainers.adv_gsct import adv_gsct
 from trainers.base import Step, Trainer
 from trainers.input_gradient import input_gradient
@@ -38,7 +40,7 @@ def loss_of(trainer: Trainer) -> Callable[..., Tensor]:
 
 
 def at(progress: float = 1.0, threat: ThreatModel | None = LINF, draws: Draws = DRAWS) -> Step:
-    return Step(draws, progress, threat)
+    return Step(draws, progress, threat, lr=0.1)
 
 
 @pytest.fixture
@@ -335,6 +337,17 @@ def test_trades_literally(model: nn.Sequential, threat: ThreatModel) -> None:
         model, X, Y, at(threat=threat), beta=6.0, steps=3, step_size=threat.eps / 3
     )
     assert_same(model, got, mean_ce(model, X) + 6 * penalty)
+
+
+def test_the_divergence_is_raised_in_float32_also_in_a_bfloat16_training() -> None:
+    """Its first step follows the difference of two predictions that bfloat16 cannot tell apart."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(D, 8), nn.Tanh(), nn.Linear(8, K))
+    how: dict[str, Any] = {"steps": 3, "step_size": None}
+    full = most_divergent(net, X.float(), at(), **how)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = most_divergent(net, X.float(), at(), **how)
+    assert torch.equal(low, full)
+    assert not torch.equal(full, X.float())
 
 
 def test_trades_without_weight_is_standard_exactly(model: nn.Sequential) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,15 +22,16 @@ def most_divergent(
     """Images of the ball whose prediction diverges most from that at x, by PGD from 0.001 N(0, I) cut to [0, 1],
     shape of x.
 
-    The model is in eval mode. A `step_size` of none means 2.5 eps / steps.
+    The model is in eval mode and float32. A `step_size` of none means 2.5 eps / steps.
     """
     threat = step.threat
-    with attacks.frozen(model):
+    # the first step follows the difference of two predictions that are nearly the same: in bfloat16 it would be noise
+    with torch.autocast(x.device.type, enabled=False), attacks.frozen(model):
         clean = model(x).detach()
-    return attacks.pgd(
-        model, x, clean, threat,
-        steps=steps,
-        step_size=2.5 * threat.eps / steps if step_size is None else step_size,
-        loss=lambda logits, clean: divergence(clean, logits),
-        start=0.001 * step.draws.normal(*x.shape[1:]),
-    )  # fmt: skip
+        return attacks.pgd(
+            model, x, clean, threat,
+            steps=steps,
+            step_size=2.5 * threat.eps / steps if step_size is None else step_size,
+            loss=lambda logits, clean: divergence(clean, logits),
+            start=0.001 * step.draws.normal(*x.shape[1:]),
+        )  # fmt: skip

@@ -116,7 +116,7 @@ class Loop:
         x = augment(self.recipe.augment, self.setup.train.x[batch], shown)
         progress = (epoch + number / self._steps) / self.epochs
         draws = keyed.fork("step", epoch, number)
-        loss = self._loss(x, batch, Step(draws, progress, self._threat(progress)))
+        loss = self._loss(x, batch, self._at(draws, progress))
         value = loss.item()
         if not math.isfinite(value):
             lr = self.optimiser.param_groups[0]["lr"]
@@ -138,6 +138,9 @@ class Loop:
         ):
             return self.objective.loss(x, self.setup.train.y[batch], step)
 
+    def _at(self, draws: Draws, progress: float) -> Step:
+        return Step(draws, progress, self._threat(progress), self.optimiser.param_groups[0]["lr"])
+
     def _threat(self, progress: float) -> ThreatModel | None:
         """What is trained against by now."""
         threat, ramp = self.setup.threat_or_none, self.recipe.eps_ramp
@@ -157,7 +160,7 @@ class Loop:
         self.model.train()
         for progress in (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95):
             with self._meter(batch) as meter:
-                self._loss(x, batch, Step(draws, progress, self._threat(progress))).backward()
+                self._loss(x, batch, self._at(draws, progress)).backward()
             costs.append(meter.cost)
         self.optimiser.zero_grad()
         self._set(before)

@@ -168,7 +168,7 @@ _SALIENCIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "margin": lambda logits, y: -attacks.margin(logits, y),
     "logit": lambda logits, y: logits.gather(1, y[:, None]).squeeze(1),
     "log_probability": lambda logits, y: -attacks.cross_entropy(logits, y),
-    "probability": lambda logits, y: logits.softmax(1).gather(1, y[:, None]).squeeze(1),
+    "probability": attacks.probability,
 }
 
 # maps -> the maps that are compared, (n, C or 1, H, W)

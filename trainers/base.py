@@ -54,6 +54,8 @@ class Step(_Threatened):
     progress: float
     """Share of the training done, 0..1."""
     threat_or_none: ThreatModel | None
+    lr: float
+    """The optimiser's learning rate in this step, for what a method trains beside the model."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ def cure(
     step: Step,
     *,
     weight: Annotated[float, Ge(0)] = 0.8,
-    h: Annotated[float, Gt(0)] = 0.6,
+    h: Annotated[float, Gt(0)] | None = None,
     penalty: Literal["norm", "squared"] = "norm",
     ramp: Annotated[float, Ge(0), Le(1)] = 0.5,
 ) -> Tensor:
@@ -41,8 +42,8 @@ def cure(
     Args:
         weight: Weight of the penalty, in pixel space. 0.8 is the code's 4, which counts pixels divided by their
             standard deviation of 0.2 (for penalty = "squared" that would be 0.16).
-        h: Euclidean length of the step in pixel units. 0.6 is the code's 3 in units of that deviation, 2.8/255 a pixel
-            on CIFAR-10; on images of other sizes keep h / sqrt(number of pixel values).
+        h: Euclidean length of the step in pixel units; none means 0.0108 sqrt(number of pixel values): on CIFAR-10 the
+            code's 3 in units of that deviation (0.6), 2.8/255 a pixel.
         penalty: The length of the change, or its square.
         ramp: Share of the training over which h rises.
     Cost: 3 forward, 3 backward and 2 double-backward passes per step
@@ -56,7 +57,8 @@ def cure(
             lambda x: attacks.cross_entropy(model(x), y), images, create_graph=True
         )
 
-    length = h * min(1.0, step.progress / ramp) if ramp else h
+    full = 0.6 * math.sqrt(x[0].numel() / 3072) if h is None else h
+    length = full * min(1.0, step.progress / ramp) if ramp else full
     with attacks.frozen(model):
         here = gradient(x)
         change = gradient(x + L2(length).step(here.detach().sign(), length)) - here

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metrics import attacks
-from trainers._optimisation import optimiser, rate
+from trainers._optimisation import optimiser
 from trainers.base import Objective, Setup, Step, from_objective
 
 
@@ -62,10 +62,10 @@ def jarn(
         game = _Game(images, channels).to(images)
     players = {"adaptor": optimiser(game.adaptor, recipe), "critic": optimiser(game.critic, recipe)}
 
-    def advance(player: str, share: float, lr: float, x: Tensor, gradient: Tensor) -> None:
+    def advance(player: str, share: float, step: Step, x: Tensor, gradient: Tensor) -> None:
         """A step of one player on its share of the critic's loss."""
         for group in players[player].param_groups:
-            group["lr"] = lr
+            group["lr"] = step.lr
         players[player].zero_grad()
         parameters = list(getattr(game, player).parameters())
         (share * game(x, gradient)).backward(inputs=parameters)
@@ -77,12 +77,11 @@ def jarn(
             return F.cross_entropy(model(x), y)
         with attacks.frozen(model):
             gradient = attacks.input_gradient(
-                lambda x: model(x).softmax(1).gather(1, y[:, None]).squeeze(1), x, create_graph=True
+                lambda x: attacks.probability(model(x), y), x, create_graph=True
             )
-        lr = recipe.lr * rate(recipe.schedule, step.progress)
         if game.steps % critic_every == 0:
-            advance("critic", 1.0, lr, x, gradient.detach())
-        advance("adaptor", -adaptor_weight, lr, x, gradient.detach())
+            advance("critic", 1.0, step, x, gradient.detach())
+        advance("adaptor", -adaptor_weight, step, x, gradient.detach())
         game.steps += 1
         constant = {name: value.detach() for name, value in game.named_parameters()}
         told_apart = functional_call(game, constant, (x, gradient))

@@ -17,9 +17,6 @@ from metrics.randomness import Draws
 
 Perturbation = Literal["gaussian", "noisy_baseline", "square"]
 
-_BASELINES = {"gradient_x_input": 0.5, "integrated_gradients": 0.0, "deeplift": 0.0}
-"""Maps that are multiplied by the image's difference to this grey."""
-
 
 def infidelity(
     case: Case,
@@ -36,7 +33,8 @@ def infidelity(
 
     Label: Infidelity {attribution}
     Formula: E[(beta <I, a> - (s(x) - s(x - I)))^2], beta = E[<I, a> (s(x) - s(x - I))] / E[<I, a>^2] the best scale;
-        a map that is multiplied by the image's difference to a baseline is divided by it first
+        of a map that is multiplied by the image's difference to a baseline, a is what is multiplied (Captum divides by
+        the difference, which loses the pixels that have none)
     Measures:
         relative_infidelity (lower, 0..inf): Infidelity over E[(s(x) - s(x - I))^2], the share that the map leaves
             unexplained: 0 for the gradient of a linear model, 1 for a map that says nothing. Comparable between models.
@@ -62,10 +60,9 @@ def infidelity(
     Paper: Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations"
     """
     followed = explained_class(case, target)
-    maps = explain(case.model, case.x, case.draws, attribution=attribution, of=of, target=followed)
-    if attribution in _BASELINES:
-        difference = case.x - _BASELINES[attribution]
-        maps = (maps / difference).where(difference != 0, 0.0)
+    maps = explain(
+        case.model, case.x, case.draws, attribution=attribution, of=of, target=followed, rates=True
+    )
 
     def errors(x: Tensor, maps: Tensor, labels: Tensor, draws: Draws) -> Tensor:
         removed = _PERTURBATIONS[perturbation](x, samples, sigma, draws.fork("perturbation"))

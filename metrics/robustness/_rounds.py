@@ -73,6 +73,12 @@ def margins(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
     return in_equal_batches(lambda x, y, _: attacks.margin(model(x), y), x, y, draws)
 
 
+@torch.no_grad()
+def misclassified(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+    """Which images have another prediction than their label, shape (n,): of tied classes the first, as the harness."""
+    return in_equal_batches(lambda x, y, _: model(x).argmax(1) != y, x, y, draws)
+
+
 def rival(logits: Tensor, y: Tensor, rank: int) -> Tensor:
     """The class other than the label that has the `rank`-th largest logit (0: the largest), shape (n,)."""
     true = F.one_hot(y, logits.shape[1]).bool()

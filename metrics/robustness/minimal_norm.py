@@ -12,7 +12,7 @@ from torch import Tensor
 from metrics.case import Case, Scores
 from metrics.randomness import Draws
 from metrics.robustness._fab import nearest, shortened
-from metrics.robustness._rounds import in_equal_batches, margins
+from metrics.robustness._rounds import in_equal_batches, margins, misclassified
 
 
 def minimal_norm(
@@ -45,7 +45,7 @@ def minimal_norm(
     """
     threat, model, y = case.needs_threat(), case.model, case.y
     norm = threat.size(case.x.where(case.x > 0.5, 1 - case.x))
-    norm[margins(model, case.x, y, case.draws) > 0] = 0
+    norm[misclassified(model, case.x, y, case.draws)] = 0
     found = (norm == 0).float()
 
     def search(x: Tensor, y: Tensor, draws: Draws, *, rank: int, restart: int) -> Tensor:

@@ -29,17 +29,25 @@ class Softplus(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """The function's own result, or what stands for it."""
-        kinked = _KINKED.get(getattr(func, "__name__", "").removesuffix("_"))
+        name = getattr(func, "__name__", "")
+        kinked = _KINKED.get(name.removesuffix("_"))
         if kinked is None:
             return func(*args, **(kwargs or {}))
-        z, slope = kinked(*args, **(kwargs or {}))
-        return slope * z + (1 - slope) * F.softplus(z, self.beta)
+        z, slope, in_place = kinked(*args, **(kwargs or {}))
+        in_place = in_place or name.endswith("_")
+        given = z.clone() if in_place else z  # a gradient needs what is overwritten
+        smooth = slope * given + (1 - slope) * F.softplus(given, self.beta)
+        return z.copy_(smooth) if in_place else smooth
 
 
-# name -> its arguments -> what it is applied to, and the slope for negative values
-_KINKED: dict[str, Callable[..., tuple[Tensor, float]]] = {
-    "relu": lambda input, inplace=False: (input, 0.0),
-    "leaky_relu": lambda input, negative_slope=0.01, inplace=False: (input, negative_slope),
+# name -> its arguments -> what it is applied to, the slope for negative values, and whether it is overwritten
+_KINKED: dict[str, Callable[..., tuple[Tensor, float, bool]]] = {
+    "relu": lambda input, inplace=False: (input, 0.0, inplace),
+    "leaky_relu": lambda input, negative_slope=0.01, inplace=False: (
+        input,
+        negative_slope,
+        inplace,
+    ),
 }
 
 # attribution -> where on the way from black to the image gradients are taken, and what their mean is multiplied by
