@@ -20,7 +20,7 @@ DEFAULTS = {
     "input_gradient": {"weight": 1.0},
     "finite_difference": {"weight": 0.1, "h": 0.01, "norm": "L2"},
     "jacobian": {"weight": 0.01, "projections": 1},
-    "cure": {"weight": 0.8, "h": 0.6, "penalty": "norm", "ramp": 0.5},
+    "cure": {"weight": 0.8, "h": None, "penalty": "norm", "ramp": 0.5},
     "sagr": {
         "weight": 0.03, "rho": 2.0, "reading": "saliency_weighted", "of": "logits", "salient": 0.3, "tau": 1.0,
         "false_rows": 3, "projections": 0, "ramp": 0.1,
