@@ -13,7 +13,8 @@ from rich.console import Console
 
 from benchmark.gradient_masking import REMEDIES
 from benchmark.report import health
-from benchmark.report.formats.grids import grid_latex, grid_markdown
+from benchmark.report.formats.grid_tex import grid_latex
+from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.read import COLUMNS, Run, tidy
 from benchmark.report.write import terminal, write
 

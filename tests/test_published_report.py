@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmark.report.formats.grids import grid_latex, grid_markdown, grid_terminal
+from benchmark.report.formats.grid_tex import grid_latex
+from benchmark.report.formats.grids import grid_markdown, grid_terminal
 from benchmark.report.published import grids, lines
 from benchmark.report.read import Run, tidy
 from benchmark.storage.rows import COLUMNS

@@ -440,6 +440,7 @@ def test_names_are_escaped(table: Table) -> None:
         r"a\_b \& 100\% \#1 \$x\textasciicircum{}2\$ \textasciitilde{}\{\}\textbackslash{} \'{e} \ensuremath{\alpha} "
         r"\benchglyph{中}{U+4E2D} $\ell_\infty$ 0.1"
     )
+    assert [tex("[7] Wong [8]"), tex("*ours*")] == ["{[}7] Wong [8]", "{*}ours*"]
     assert "<script>" not in markdown(table)
     assert escape("a|b <i> _c_ pgd_at *d*") == r"a\|b &lt;i&gt; \_c\_ pgd_at \*d\*"
 
@@ -766,7 +767,7 @@ def test_both_ends_of_an_interval_may_stand_behind_the_mean(folder: Path) -> Non
     run = read(folder, "ends")
     assert f"{cell.shown} {ends}" in in_text(run, "main", "json")
     assert f"{cell.shown} {ends}" in in_text(run, "main", "markdown")
-    assert rf"& {{\scriptsize{ends}}}" in in_text(run, "main", "latex")
+    assert rf"& {{\scriptsize{tex(ends)}}}" in in_text(run, "main", "latex")
     command = ["report", "--table", "main", "--spread", "ends", str(folder)]
     assert ends in " ".join(CliRunner().invoke(app, command).output.split())
 

@@ -26,7 +26,8 @@ from benchmark.report import asked
 from benchmark.report.best import INTERVAL
 from benchmark.report.chosen import EVERYTHING, main_words
 from benchmark.report.columns import GRIDS, NAMES, ColumnError, check
-from benchmark.report.formats.grids import grid_latex, grid_markdown
+from benchmark.report.formats.grid_tex import grid_latex
+from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.formats.latex import document, latex, latex_document
 from benchmark.report.formats.markdown import markdown
 from benchmark.report.formats.terminal import terminal
@@ -641,6 +642,8 @@ NASTY = [
     "Äpfel, 中文, α",
     "x" * 200,
     "many_words_" * 18,
+    "[7] Wong et al.",
+    "*ours",
 ]
 
 
@@ -672,6 +675,73 @@ def test_twenty_rows_and_nasty_names_fit_the_page(tmp_path: Path) -> None:
     said = compiled(document(latex(made) + grid_latex(finding)), tmp_path)
     assert "Overfull" not in said
     assert "multiply defined" not in said
+
+
+def compared(models: int, measures: int, mean: str = "87.78‡") -> Grid:
+    """A comparison as `bench compare --baseline` makes it."""
+    rows = [
+        (f"jacobian (weight={i}, activation=gelu)", f"AutoAttack Linf 0.{j} ↑", "75.78", mean,
+         "12.00", "1.99 to 22.01", "<0.001", "B", "107 : 43", "150", "12.94")
+        for i in range(models) for j in range(measures)
+    ]  # fmt: skip
+    heads = ("Model B", "", "A", "B", "B − A", "95% interval", "p", "Better", "B : A", "n")
+    spare = {8: "B : A: on how many images.", 10: "", 9: "", 2: ""}
+    return Grid("compare", "mnist", "All against standard", (*heads, "Detectable"), tuple(rows), "Means.",
+                frozenset({2, 3, 4, 6, 9, 10}), spare=spare)  # fmt: skip
+
+
+def correlated(rows: int = 14) -> Grid:
+    """Trends beside the paper's figures."""
+    found = ("−0.94 [−1.00, −0.31]", "−0.97") * 4
+    kinds = [
+        f"{kind}, {other}" for other in ("strength", "accuracy") for kind in ("Pearson", "Spearman")
+    ]
+    heads = [text for kind in kinds for text in (kind, "published")]
+    names = (f"pgd_at (L2, steps={i // 7})" for i in range(rows))
+    lines = ((name, "ROAR gradient x input", "5", "0 of 5", *found) for name in names)
+    heads = ["Training", "Measure", "Models", "Above controls", *heads]
+    return Grid("trends", "cifar10", "Trends", tuple(heads), tuple(lines), "Correlations.",
+                frozenset(range(2, 12)), cuts=(8,))  # fmt: skip
+
+
+def test_a_long_comparison_is_cut_into_floats_and_names_each_model_once_a_page() -> None:
+    text = grid_latex(compared(13, 12))
+    floats = text.split(r"\begin{table*}")[1:]
+    assert len(floats) == 4
+    assert [part.count(r"\label{") for part in floats] == [1, 0, 0, 0]
+    assert ["Means." in part for part in floats] == [False, False, False, True]
+    assert all(r"\addtocounter{table}{-1}" in part for part in floats[1:])
+    assert text.count("AutoAttack") == 156
+    assert all(text.count(rf"\textit{{jacobian (weight={i}, ") == 1 for i in range(13))
+    assert "Detectable" in text
+    # two rows a model: names above where a column of them has no room, as it has of one row
+    assert [grid_latex(compared(9, n)).count(r"\textit{") for n in (1, 2)] == [0, 9]
+    assert "AutoAttack $\\ell_\\infty$ 0.0~" in text
+    # more rows of one model than a page has
+    pages = grid_latex(compared(1, 120)).split(r"\begin{table*}")[1:]
+    assert [r"activation=gelu)} (continued)" in part for part in pages] == [False, True, True]
+
+
+def test_columns_that_a_page_has_no_room_for_are_cut_or_left_out_and_said_to_be() -> None:
+    text = grid_latex(correlated())
+    strength, accuracy = text.split(r"\medskip")
+    assert (strength.count("ROAR"), accuracy.count("ROAR")) == (14, 14)
+    assert "Pearson, accuracy" not in strength
+    assert "Models" not in accuracy
+    narrow = grid_latex(compared(2, 2, mean="1" * 45))
+    assert "% left out for want of room: B : A" in narrow
+    assert "on how many images" not in narrow
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex is installed")
+@pytest.mark.parametrize(
+    "grid",
+    [compared(13, 12), compared(20, 2), compared(60, 1), compared(1, 120), correlated(), correlated(70)],
+)  # fmt: skip
+def test_grids_fit_the_page(grid: Grid, tmp_path: Path) -> None:
+    said = compiled(document(grid_latex(grid)), tmp_path)
+    assert "Overfull" not in said
+    assert "too large" not in said
 
 
 def test_every_name_survives_in_every_format() -> None:

@@ -9,7 +9,8 @@ from rich.console import RenderableType
 
 from benchmark.report.columns import GRIDS
 from benchmark.report.files import grids
-from benchmark.report.formats.grids import grid_latex, grid_markdown, grid_terminal
+from benchmark.report.formats.grid_tex import grid_latex
+from benchmark.report.formats.grids import grid_markdown, grid_terminal
 from benchmark.report.formats.latex import latex
 from benchmark.report.formats.markdown import markdown
 from benchmark.report.formats.terminal import terminal as table_terminal

@@ -16,7 +16,8 @@ import pandas as pd
 from benchmark.compare import Line
 from benchmark.report.beside import control
 from benchmark.report.cells import NO_MORE, number_format
-from benchmark.report.formats.grids import grid_latex, grid_markdown
+from benchmark.report.formats.grid_tex import grid_latex
+from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.grid import Grid
 from benchmark.report.names import arrow, norm_sign
 from benchmark.report.pooling import in_percent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmark.report import health, published, trends
-from benchmark.report.formats.grids import grid_latex
+from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.latex import document, latex, latex_document
 from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.formats.tidy_json import tidy_json

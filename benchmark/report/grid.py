@@ -23,6 +23,8 @@ class Grid:
     """Cells that are to be seen at once: their text -> their colour on a terminal."""
     spare: Mapping[int, str] = field(default_factory=dict)
     """Columns that a narrow terminal goes without, the first one first, with the sentences that explain them."""
+    cuts: tuple[int, ...] = ()
+    """The columns before which a page that is too narrow is cut into panels; texts left of all numbers are in each."""
     best: frozenset[tuple[int, int]] = frozenset()
     """(row, column) of cells in bold."""
 

@@ -145,6 +145,7 @@ def _grid(dataset: str, found: list[Trend], verdicts: Verdicts, paper: bool) -> 
         ),
         _CAPTION + _ABOVE * judged + _PAPER * paper + note,
         numbers=frozenset(range(2, 3 + judged + len(heads))),
+        cuts=(3 + judged + len(heads) // 2,),
     )  # fmt: skip
 
 

@@ -1,8 +1,7 @@
-"""A grid of texts in every format."""
+"""A grid of texts as Markdown and for the terminal (grid_tex.py has LaTeX)."""
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from rich import box
@@ -10,17 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from benchmark.report.cells import NO_MORE
-from benchmark.report.formats.latex import WIDTH, breakable, minipage, points
 from benchmark.report.formats.markdown import escape
-from benchmark.report.formats.tex_text import FALLBACK, tex
 from benchmark.report.grid import Grid
-from benchmark.report.names import file_stem
 
-_LONG = 150.0
-"""Points from which a column of texts is a paragraph, and its lines break."""
-_GAP = 10.0
-_NO_MORE = tex(NO_MORE)
 _SHORT = 24
 """Characters up to which a cell stays on one line of a terminal; names take what is left."""
 
@@ -88,31 +79,6 @@ def _breaks(grid: Grid, column: int) -> bool:
     return any(" " in row[column] for row in grid.rows)
 
 
-def grid_latex(grid: Grid) -> str:
-    r"""A float for `\input` (it needs booktabs, and array where a column is of paragraphs that share the room)."""
-    body = "\n".join(
-        [
-            r"\begin{table*}[tbp]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{tex(grid.title)}.}}\label{{tab:{file_stem(grid.name, grid.dataset)}}}",
-            r"\smallskip",
-            rf"\begin{{tabular}}{{@{{}}{_columns(grid)}@{{}}}}",
-            r"\toprule",
-            _line([tex(text) for text in grid.headings]),
-            r"\midrule",
-            *(_line(_cells(grid, r)) for r in range(len(grid.rows))),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *minipage([tex(grid.notes())]),
-            r"\end{table*}",
-            "",
-        ]
-    )
-    fallback = FALLBACK + "\n" if r"\benchglyph" in body else ""
-    needed = "booktabs,array" if r"\arraybackslash" in body else "booktabs"
-    return rf"% needs \usepackage{{{needed}}}" + "\n" + fallback + body
-
-
 def _pipes(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -120,34 +86,3 @@ def _pipes(cells: list[str]) -> str:
 def _style(grid: Grid, row: int, column: int) -> str:
     own = "bold" if (row, column) in grid.best else ""
     return grid.strong.get(grid.rows[row][column], own)
-
-
-def _columns(grid: Grid) -> str:
-    """The column types: paragraphs where a line would be long, as wide as the others leave room."""
-    texts = [[heading, *(row[i] for row in grid.rows)] for i, heading in enumerate(grid.headings)]
-    wide = [max(points(line) for text in own for line in text.split("\n")) for own in texts]
-    long = [i for i, width in enumerate(wide) if width > _LONG]
-    room = WIDTH - _GAP * len(wide) - sum(width for i, width in enumerate(wide) if i not in long)
-    whole = sum(wide[i] for i in long)
-    kinds = [
-        rf">{{\raggedright\arraybackslash}}p{{{min(wide[i] + 2, room * wide[i] / whole):.0f}pt}}"
-        if i in long
-        else ("r" if i in grid.numbers else "l")
-        for i in range(len(wide))
-    ]
-    return "".join(kinds)
-
-
-def _cells(grid: Grid, r: int) -> list[str]:
-    signed = [re.sub(r"(?<!\w)-(?=\d)", "−", text) for text in grid.rows[r]]
-    cells = [r"\newline ".join(map(breakable, text.split("\n"))) for text in signed]
-    # without width: a sign must not push a number out of line
-    cells = [
-        text.replace(_NO_MORE, rf"\rlap{{{_NO_MORE}}}") if c in grid.numbers else text
-        for c, text in enumerate(cells)
-    ]
-    return [rf"\textbf{{{text}}}" if grid.bold(r, c) else text for c, text in enumerate(cells)]
-
-
-def _line(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"

@@ -26,7 +26,7 @@ _SCRIPT, _BOLD = 0.93, 1.15
 _NAME = 26
 """Characters of a line of a row's name; longer names take several lines."""
 
-_ROWS = 52
+ROWS = 52
 """Rows over all panels that fit one page with their headings; further panels go to further floats."""
 
 
@@ -36,7 +36,7 @@ def latex(table: Table) -> str:
     longest = max((points(line) for lines in names for line in lines), default=0.0)
     wide = [_column_points(table, i) + _GAP for i in range(len(table.columns))]
     panels = cut(table, wide, WIDTH - longest)
-    size = max(1, _ROWS // max(1, sum(map(len, names))))
+    size = max(1, ROWS // max(1, sum(map(len, names))))
     pages = [panels[i : i + size] for i in range(0, len(panels), size)] or [[]]
     body = "\n".join(_float(table, pages, i) for i in range(len(pages)))
     fallback = FALLBACK + "\n" if r"\benchglyph" in body else ""
@@ -44,14 +44,28 @@ def latex(table: Table) -> str:
 
 
 def _float(table: Table, pages: list[list[Panel]], i: int) -> str:
-    caption = tex(table.title) + ("" if i == 0 else " (continued)") + "."
+    tabulars = [_tabular(table, panel) for panel in pages[i]]
+    notes = _notes(table) if i == len(pages) - 1 else []
+    return floating(tex(table.title), label(table), i, tabulars, notes)
+
+
+def floating(
+    title: str,
+    name: str,
+    page: int,
+    tabulars: Sequence[str],
+    notes: Sequence[str],
+    gap: str = "2pt",
+) -> str:
+    """A float with these tabulars; the first of a table (page 0) has its label, the others continue it."""
+    caption = title + ("" if page == 0 else " (continued)") + "."
     lines = [
-        r"\begin{table*}[tbp]" if i == 0 else r"\begin{table*}[tbp]\addtocounter{table}{-1}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
-        rf"\caption{{{caption}}}" + (rf"\label{{{label(table)}}}" if i == 0 else ""),
+        r"\begin{table*}[tbp]" if page == 0 else r"\begin{table*}[tbp]\addtocounter{table}{-1}",
+        rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{gap}}}",
+        rf"\caption{{{caption}}}" + (rf"\label{{{name}}}" if page == 0 else ""),
         r"\smallskip",
-        "\n\\par\\medskip\n".join(_tabular(table, panel) for panel in pages[i]),
-        *(_notes(table) if i == len(pages) - 1 else []),
+        "\n\\par\\medskip\n".join(tabulars),
+        *notes,
         r"\end{table*}",
     ]
     return "\n".join(line for line in lines if line) + "\n"

@@ -14,7 +14,9 @@ FALLBACK = r"\providecommand{\benchglyph}[2]{\ifdefined\Umathchar#1\else[#2]\fi}
 def tex(text: str) -> str:
     """One line of text, escaped; norms become signs."""
     line = norm_sign(unicodedata.normalize("NFC", " ".join(text.split())))
-    return re.sub(r"ℓ[∞₀₁₂]|.", lambda match: _character(match[0]), line)
+    text = re.sub(r"ℓ[∞₀₁₂]|.", lambda match: _character(match[0]), line)
+    # at a line's start they would be taken for the settings of the \\ or \midrule before
+    return re.sub(r"^[\[*]", r"{\g<0>}", text)
 
 
 def _character(c: str) -> str:
