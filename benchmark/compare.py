@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,10 @@ Unbeaten = Mapping[tuple[str, ...], Names]
 
 class CompareError(BenchError):
     """Models that cannot be compared; the message says why, and what could be."""
+
+
+class AbsentError(CompareError):
+    """A model that a data set has not; another may have it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Line:
     measure: str
     direction: str
     range: str
+    runs: tuple[str, str]
+    """The folders of A and of B, by as much of their paths as tells them apart."""
     reconstructions: tuple[bool, bool]
     """Of A and of B."""
     unbeaten: tuple[Names, Names]
@@ -120,26 +127,32 @@ def compare(
 
     Of one run the two `models`, or all against `baseline`, or each of `order` against the one before it, or the only
     two that there are; of two runs the two `models`, or those that bear the same name in both, or the only one of each.
-    `tell` hears of models that are left out, as they have no scores.
+    A data set that lacks a model is left out where another has them all. `tell` hears of what is left out.
     """
     one, other = read(first), read(second or first)
     shared = [name for name in one.by_dataset() if name in other.by_dataset()]
     if not shared:
         raise CompareError(f"{first} and {second} have no data set in common")
     _check_words(words, [other.by_dataset()[name].records for name in shared])
+    sides = {
+        name: (_sides(one.by_dataset()[name]), _sides(other.by_dataset()[name])) for name in shared
+    }
+    asked = {
+        name: partial(_pairs, a, b, second is None, models, baseline, order)
+        for name, (a, b) in sides.items()
+    }
+    runs = _told_apart(first, second or first)
     found: list[Line] = []
-    for name in shared:
-        a, b = one.by_dataset()[name], other.by_dataset()[name]
+    for name, pairs in _possible(asked, tell).items():
         if second is not None:
             _check_images(first, second, name)
-        pairs = _pairs(_sides(a), _sides(b), second is None, models, baseline, order)
-        marks = _unbeaten(a, words)
-        others = marks if second is None else _unbeaten(b, words)
+        marks = _unbeaten(one.by_dataset()[name], words)
+        others = marks if second is None else _unbeaten(other.by_dataset()[name], words)
         for side in {side.name: side for pair in pairs for side in pair}.values():
             if side.scores.empty:
                 tell(f"{side.name} on {name}: no scores of single images, left out")
         for pair in pairs:
-            found += _lines(name, *pair, words, (marks, others))
+            found += _lines(name, *pair, runs, words, (marks, others))
     if not found:
         raise CompareError(
             f"{' and '.join(map(str, filter(None, (first, second))))}: no measure with scores of single images is in "
@@ -155,6 +168,33 @@ def compare(
 def takes(one: Choice, line: Line) -> bool:
     """Whether a comparison is of what a word chooses, a measure that was named or a headline."""
     return one.takes({**vars(line), "headline": True})
+
+
+def _possible(
+    asked: Mapping[str, Callable[[], list[tuple[Side, Side]]]], tell: Callable[[str], None]
+) -> dict[str, list[tuple[Side, Side]]]:
+    """The pairs of the data sets that have all models of theirs; AbsentError if none has."""
+    found, absent = {}, {}
+    for name, pairs in asked.items():
+        try:
+            found[name] = pairs()
+        except AbsentError as error:
+            absent[name] = error
+    if not found:
+        raise next(iter(absent.values()))
+    for name, why in absent.items():
+        tell(f"{name} is left out: {why}")
+    return found
+
+
+def _told_apart(first: Path, second: Path) -> tuple[str, str]:
+    """Two folders by their names, or by their paths where the names are equal."""
+    one, other = first.resolve(), second.resolve()
+    return (
+        (str(first), str(second))
+        if one.name == other.name and one != other
+        else (one.name, other.name)
+    )
 
 
 def _check_words(words: Sequence[str], measured: Sequence[pd.DataFrame]) -> None:
@@ -209,7 +249,7 @@ def _pairs(
     if not same and len(a) == len(b) == 1:
         return [(next(iter(a.values())), next(iter(b.values())))]
     if not same:
-        raise CompareError(
+        raise AbsentError(
             f"no model bears the same name in both: --models A B; there are {', '.join(a)} in A and {', '.join(b)} in B"
         )
     return same
@@ -221,7 +261,7 @@ def _named(name: str, sides: dict[str, Side]) -> Side:
         return sides[name]
     found = [side for side in sides.values() if name in (side.trainer, side.model)]
     if len(found) != 1:
-        raise CompareError(f"no model {name!r}{nearest(name, list(sides))}")
+        raise AbsentError(f"no model {name!r}{nearest(name, list(sides))}")
     return found[0]
 
 
@@ -247,7 +287,12 @@ def _unbeaten(run: Run, words: Sequence[str]) -> Unbeaten:
 
 
 def _lines(
-    dataset: str, a: Side, b: Side, words: Sequence[str], marks: tuple[Unbeaten, Unbeaten]
+    dataset: str,
+    a: Side,
+    b: Side,
+    runs: tuple[str, str],
+    words: Sequence[str],
+    marks: tuple[Unbeaten, Unbeaten],
 ) -> Iterator[Line]:
     scores = _aligned(dataset, a, b)
     keys, _ = chosen(b.run.records, words)
@@ -269,7 +314,7 @@ def _lines(
             )
             yield Line(
                 dataset, a.name, b.name, family, metric, label, params, threat, measure,
-                str(cards[key]["direction"]), str(cards[key]["range"]), reconstructions, (one, other), found,
+                str(cards[key]["direction"]), str(cards[key]["range"]), runs, reconstructions, (one, other), found,
             )  # fmt: skip
 
 

@@ -187,6 +187,57 @@ def test_an_order_compares_neighbours(three: Path) -> None:
         compare(three, order=("far", "base"), baseline="base")
 
 
+def test_a_data_set_without_one_of_the_models_is_left_out(tmp_path: Path) -> None:
+    place = folder(tmp_path / "run", {"standard": wrong(0.1), "pgd_at (Linf 0.3)": wrong(0.2)})
+    for name in ("records", "samples"):
+        table = pd.read_parquet(place / f"{name}.parquet")
+        other = table.assign(
+            dataset="cifar10",
+            trainer=table["trainer"].replace("pgd_at (Linf 0.3)", "pgd_at (Linf 0.1)"),
+        )
+        pd.concat([table, other]).to_parquet(place / f"{name}.parquet")
+    told: list[str] = []
+    for asked in (
+        {"models": ("standard", "pgd_at (Linf 0.1)")},
+        {"order": ("pgd_at (Linf 0.1)", "standard")},
+    ):
+        (line,) = compare(place, tell=told.append, **asked)  # type: ignore[arg-type]
+        assert line.dataset == "cifar10"
+        assert told.pop().startswith("digits is left out: no model 'pgd_at (Linf 0.1)'")
+    assert {line.dataset for line in compare(place, baseline="standard", tell=told.append)} == {
+        "digits",
+        "cifar10",
+    }
+    assert not told
+    with pytest.raises(CompareError, match="no model 'pgd'"):
+        compare(place, models=("standard", "pgd"))
+
+
+def test_a_comparison_of_two_runs_says_which_is_which(tmp_path: Path) -> None:
+    one, other, same = (
+        folder(tmp_path / place, {"x": wrong(0.1), "y": wrong(0.2)})
+        for place in ("old", "new", "elsewhere/old")
+    )
+
+    def grid(*runs: Path, **asked: object) -> tuple[str, str]:
+        (made,) = comparison(compare(*runs, **asked))  # type: ignore[arg-type]
+        return made.title, made.caption.partition(" Means")[0]
+
+    assert grid(one, other, models=("x", "x")) == (
+        "x (new) against x (old) on digits",
+        "A: x (old). B: x (new).",
+    )
+    assert grid(one, other, baseline="x") == (
+        "All against x (old) on digits",
+        "A: x (old). B: of new.",
+    )
+    assert grid(one, other)[1] == "A: of old. B: of new."
+    assert grid(one, models=("x", "y"))[1] == "A: x. B: y."
+    assert str(same) in grid(one, same)[1]
+    told = json.loads(text(compare(one, other), ".json"))
+    assert {(row["run_a"], row["run_b"]) for row in told} == {("old", "new")}
+
+
 def test_a_page_gets_an_order(three: Path) -> None:
     mark = f"<!-- order: {three.name} clean_accuracy: far < base < near -->\n"
     page = with_tables(f"{mark}earlier\n<!-- end of table -->\n", three.parent)

@@ -73,9 +73,9 @@ ENDINGS = (*_TABLES, ".csv", ".json")
 
 def _row(line: Line) -> dict[str, Any]:
     """All of a line, in the measure's own unit; None where there is no number."""
-    pairs = ("reconstructions", "unbeaten")
+    pairs = ("runs", "reconstructions", "unbeaten")
     facts = {k: v for k, v in vars(line).items() if k not in (*pairs, "difference", "p")}
-    for name, pair in zip(("reconstruction", "unbeaten"), pairs, strict=True):
+    for name, pair in zip(("run", "reconstruction", "unbeaten"), pairs, strict=True):
         facts |= dict(zip((f"{name}_a", f"{name}_b"), getattr(line, pair), strict=True))
     found = asdict(line.difference)
     numbers = {
@@ -88,7 +88,7 @@ def _row(line: Line) -> dict[str, Any]:
 
 def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     tests = ", ".join(dict.fromkeys(line.difference.test for line in lines if line.difference.test))
-    layout = _layout(list(dict.fromkeys(map(_names, lines))))
+    layout = _layout(list(dict.fromkeys(map(_names, lines))), lines[0].runs)
     several = bool(layout.heading)
     notes = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
     notes += _UNBEATEN if any(any(line.unbeaten) for line in lines) else ""
@@ -111,15 +111,20 @@ class _Layout(NamedTuple):
     row: str = "{1}"
 
 
-def _layout(pairs: list[tuple[str, str]]) -> _Layout:
+def _layout(pairs: list[tuple[str, str]], runs: tuple[str, str]) -> _Layout:
+    """Of two runs with the names of these."""
+    one, other = runs if runs[0] != runs[1] else ("", "")
+    of_one, of_other = (f" ({run})" * bool(run) for run in (one, other))
     if len(pairs) == 1:
         ((a, b),) = pairs
+        a, b = a + of_one, b + of_other
         return _Layout(f"{b} against {a}", f"A: {a}. B: {b}.")
     if len({a for a, _ in pairs}) == 1:
-        base = pairs[0][0]
-        return _Layout(f"All against {base}", f"A: {base}.", "Model B")
+        base = pairs[0][0] + of_one
+        others = f" B: of {other}." * bool(other)
+        return _Layout(f"All against {base}", f"A: {base}.{others}", "Model B")
     if all(a == b for a, b in pairs):
-        return _Layout("Models of one name in two runs", "A and B as named.", "Model B")
+        return _Layout("Models of one name in two runs", f"A: of {one}. B: of {other}.", "Model B")
     return _Layout(
         "Neighbours in a predicted order",
         "A is predicted to be worse than B.",
