@@ -198,7 +198,7 @@ def folder(tmp_path: Path) -> Path:
          "clean_correct": True, "broken_by": "APGD" if i % 2 else "", "norm": 0.1, "margin": 0.5}
         for i in range(6)
     ]  # fmt: skip
-    pd.DataFrame(rows).to_parquet(tmp_path / "records.parquet")
+    pd.DataFrame(rows).assign(key="k").to_parquet(tmp_path / "records.parquet")
     pd.DataFrame(samples).to_parquet(tmp_path / "samples.parquet")
     pd.DataFrame(verdicts).to_parquet(tmp_path / "verdicts.parquet")
     pd.DataFrame([dict.fromkeys(TRAININGS, 1)]).to_csv(tmp_path / "trainings.csv", index=False)
@@ -217,6 +217,11 @@ def test_a_folder_is_frames_in_one_line(folder: Path) -> None:
         len(frame)
         for frame in (results.records, results.samples, results.verdicts, results.trainings)
     ] == [4, 80, 6, 1]
+    assert (
+        set(results.records)
+        == set(pd.read_parquet(folder / "records.parquet"))
+        == {*COLUMNS, "key"}
+    )
     table = results.table()
     assert table.loc["standard", ("robustness", "clean_accuracy", "")] == pytest.approx(50)
     assert table.shape == (2, 2)

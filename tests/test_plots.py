@@ -175,6 +175,19 @@ def test_what_costs_least_is_on_the_front(run: Run) -> None:
     }
 
 
+@pytest.mark.parametrize("works", [(7.9, 9.2), (12, 15), (150, 400), (1.7,), (1, 9)])
+def test_what_trainings_cost_can_be_read_from_the_axis(run: Run, works: tuple[float, ...]) -> None:
+    names = list(TRAININGS)[: len(works)]
+    records = run.records[run.records["trainer"].isin(names)]
+    work = records["trainer"].map(dict(zip(names, works, strict=True)))
+    found = cost_quality(
+        Run(records.assign(value=work.where(records["metric"] == "cost", records["value"])))
+    )
+    axis = found["cost-quality-digits"].axes[0]
+    low, high = axis.get_xlim()
+    assert sum(low <= tick <= high for tick in axis.get_xticks()) > 1
+
+
 def test_the_front_leaves_out_what_is_beaten(run: Run) -> None:
     beaten = run.records["trainer"] == "pgd_at (L2 0.2)"
     scores = beaten & run.records["headline"] & (run.records["metric"] == "diff_roar")

@@ -654,6 +654,15 @@ def test_plots_show_what_the_records_hold(folder: Path) -> None:
         assert len(shown) == 2 * 3
 
 
+def test_a_copy_without_its_pictures_is_reported_without_them(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "gallery").mkdir()
+    for name in ("records.parquet", "gallery/index.json", "gallery/0.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert [picture.trainer for picture in read(tmp_path).gallery] == ["standard"]
+    (tmp_path / "gallery" / "0.safetensors").unlink()
+    assert gallery(read(tmp_path)) == {}
+
+
 def test_classes_below_pictures_have_their_names(folder: Path) -> None:
     names = [f"kind {i}" for i in range(5)] + ["a_class_with_a_long_name"]
     run = replace(read(folder), manifest={"data": {"digits": {"classes": names}}})
@@ -794,6 +803,10 @@ def test_a_suite_may_call_rows_by_other_names(records: pd.DataFrame, tmp_path: P
 def test_one_name_for_two_rows_leaves_them_two() -> None:
     rows = pd.DataFrame({"model": "cnn", "trainer": ["a", "b", "c"], "called": ["X", "X", ""]})
     assert list(row_names(rows).values()) == ["X (a)", "X (b)", "c"]
+    usual = rows.assign(called=["c", "", ""])
+    assert list(row_names(usual).values()) == ["c (a)", "b", "c"]
+    swapped = rows.assign(called=["b", "a", ""])
+    assert list(row_names(swapped).values()) == ["b", "a", "c"]
 
 
 def test_names_hold_without_the_threat_and_keep_it_where_it_tells_rows_apart() -> None:

@@ -25,7 +25,7 @@ from benchmark.errors import BenchError
 from benchmark.report import asked
 from benchmark.report.best import INTERVAL
 from benchmark.report.chosen import EVERYTHING, main_words
-from benchmark.report.columns import GRIDS, NAMES, ColumnError, check
+from benchmark.report.columns import GRIDS, NAMES, ColumnError, check, choice
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.formats.latex import document, latex, latex_document
@@ -634,6 +634,23 @@ def test_several_data_sets_are_a_list_in_json() -> None:
         "other",
     ]
     assert asked.text(twice, "main", "latex").count(r"\label{tab:") == 2
+    lines = pd.read_csv(io.StringIO(asked.text(twice, "main", "csv")))
+    assert lines["dataset"].value_counts().nunique() == 1
+    assert set(lines["dataset"]) == {"digits", "other"}
+
+
+def test_a_list_among_the_settings_is_chosen_as_tables_show_it() -> None:
+    column = {
+        "family": "fidelity",
+        "metric": "roar",
+        "threat": "",
+        "measure": "score",
+        "headline": True,
+    }
+    few, one = ({**column, "params": json.dumps({"percents": own})} for own in ([30, 70], [50]))
+    words = ("roar:percents=30/70", "roar:30/70", "roar:percents=50", "roar:percents=[50]")
+    taken = [[choice(word).takes(each) for each in (few, one)] for word in words]
+    assert taken == [[True, False], [True, False], [False, True], [False, True]]
 
 
 NASTY = [

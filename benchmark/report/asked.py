@@ -53,6 +53,9 @@ def text(run: Run, name: str, as_format: str) -> str:
     found = list(map(_FORMATS[as_format], _tables(run, name)))
     if as_format == "json" and len(found) > 1:
         return f"[{','.join(found)}]\n"
+    if as_format == "csv":
+        # one header for all of them
+        return "".join(found[:1] + [each.partition("\n")[2] for each in found[1:]])
     return "\n".join(found)
 
 

@@ -5,7 +5,8 @@
     columns = ["clean_accuracy", "auto_attack@Linf", "roar:gradient", "pgd.margin", "sharpness/*", "cost"]
 
 A word is `METRIC`, and if need be `.MEASURE` (another than the metric's headline), `:SETTING` (a value as in
-`roar:gradient`, or `NAME=VALUE` as in `pgd:steps=100`; several with commas between them) and `@THREAT` (`@Linf` for
+`roar:gradient`, or `NAME=VALUE` as in `pgd:steps=100`, a list as in `roar:percents=30/70`; several with commas
+between them) and `@THREAT` (`@Linf` for
 every radius, `@Linf 8/255` for one). `FAMILY/*` are the headlines of a family, `cost` is what the training cost. A word
 may choose several columns; they stand in the order of the words.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from benchmark.cards import Card, cards, nearest
 from benchmark.errors import BenchError
+from benchmark.report.names import in_word
 
 SETS: Mapping[str, tuple[str, ...]] = {
     "robustness": ("robustness/*",),
@@ -86,9 +88,15 @@ class Choice:
         return not self.threat or threat == self.threat or threat.startswith(f"{self.threat} ")
 
     def _set(self, params: str) -> bool:
-        values = {name: str(value) for name, value in settings(self.metric, params).items()}
+        # a list as the tables show it, too: of several values a comma would end the setting
+        values = {
+            name: {str(value), in_word(value)}
+            for name, value in settings(self.metric, params).items()
+        }
         return all(
-            values.get(name) == value if equals else setting in values.values()
+            value in values.get(name, ())
+            if equals
+            else any(setting in own for own in values.values())
             for setting in self.settings
             for name, equals, value in [setting.partition("=")]
         )

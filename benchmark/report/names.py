@@ -32,8 +32,8 @@ def row_names(records: pd.DataFrame) -> dict[Model, str]:
     if "called" in records:
         own = zip(*columns, records["called"], strict=True)
         called = {(model, trainer): name for model, trainer, name in own if name}
-        several = Counter(called.values())
-        # one name for two rows would make them one
+        several = Counter((names | called).values())
+        # one name for two rows would make them one, be it given to both or the other's usual one
         apart = {key: f" ({names[key]})" * (several[name] > 1) for key, name in called.items()}
         names |= {key: name + apart[key] for key, name in called.items()}
     return {key: _unique(name, key, names) for key, name in names.items()}
@@ -112,10 +112,12 @@ def settings_in_words(params: str) -> str:
 def in_words(params: str) -> dict[str, str]:
     """The same, name by name; an empty list is "none"."""
     found: dict[str, object] = json.loads(params) if params else {}
-    return {
-        name: ("/".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
-        for name, value in found.items()
-    }
+    return {name: in_word(value) for name, value in found.items()}
+
+
+def in_word(value: object) -> str:
+    """The value of a setting as tables show it: [30, 70] -> "30/70"."""
+    return ("/".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def clipped(text: str, limit: int) -> str:

@@ -55,8 +55,6 @@ class Picture:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """images (m, C, H, W), labels (m,), predicted (m,), and a signed (m, H, W) for each "map/<attribution>"."""
-        if not self.path.is_file():
-            raise ReportError(f"{self.path}: named in the gallery's index.json, but not there")
         return load_file(self.path)
 
 
@@ -189,7 +187,7 @@ def _with_names(rows: pd.DataFrame, called: Mapping[tuple[str, ...], str]) -> pd
 
 
 def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:
-    """The records with their columns checked and their numbers as floats."""
+    """The records with their columns checked and their numbers as floats; `key`, which no report reads, stays."""
     absent = [name for name in COLUMNS if name not in records.columns]
     if absent:
         raise ReportError(
@@ -197,7 +195,7 @@ def tidy(records: pd.DataFrame, place: Path | str = "records") -> pd.DataFrame:
             f"{', '.join(absent)}; give the run's command again"
         )
     return (
-        records[list(COLUMNS)]
+        records[[*COLUMNS, *({"key"} & set(records.columns))]]
         .assign(**{name: pd.to_numeric(records[name], errors="coerce") for name in _NUMBERS})
         .assign(**{name: records[name].fillna("").astype(str) for name in _TEXTS})
         .replace({"value": {np.inf: np.nan, -np.inf: np.nan}})
@@ -220,15 +218,17 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _gallery(folder: Path) -> tuple[Picture, ...]:
+    """The pictures that are there: a copy of a run may be without its store."""
     index = folder / "gallery" / "index.json"
     entries = _json(index) if index.is_file() else []
     try:
-        return tuple(
+        named = [
             Picture(
                 e["dataset"], e["model"], e["trainer"], int(e["seed"]), index.parent / e["file"]
             )
             for e in entries
-        )
+        ]
+        return tuple(picture for picture in named if picture.path.is_file())
     except (KeyError, TypeError) as error:
         raise ReportError(
             f"{index}: an entry lacks {error}; each has dataset, model, trainer, seed, file"

@@ -100,7 +100,7 @@ def _ticks(axis: Axes, x: Quantity, y: Quantity) -> None:
         axis.yaxis.set_major_formatter(percent)
     low, high = axis.get_xlim()
     if x.ratio:
-        axis.set_xticks([t for t in (0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100) if low <= t <= high])
+        axis.set_xticks(_ratios(low, high))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         axis.xaxis.set_minor_locator(NullLocator())
         return
@@ -108,6 +108,15 @@ def _ticks(axis: Axes, x: Quantity, y: Quantity) -> None:
     axis.set_xticks([t for t in ticks if max(x.bounds[0], low) <= t <= min(x.bounds[1], high)])
     if x.percent:
         axis.xaxis.set_major_formatter(percent)
+
+
+def _ratios(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: round ratios, and where fewer than two of them lie between its ends, any numbers."""
+    usual = [t for t in (0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100) if low <= t <= high]
+    if len(usual) > 1:
+        return usual
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(t) for t in ticks if low <= t <= high]
 
 
 def _seeds(x: Quantity, y: Quantity) -> pd.DataFrame:
