@@ -114,7 +114,8 @@ class Suite(BaseModel):
     )
     """The suite in other sizes: name -> the keys that differ; a table is merged, anything else replaced."""
 
-    tables: dict[Annotated[str, StringConstraints(pattern=r"^[\w-]+$")], OwnTable] = Field(
+    # part of a file's name
+    tables: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")], OwnTable] = Field(
         default_factory=dict
     )
     """Tables of one's own beside the usual ones: name -> columns. They change what is reported, not what is run."""

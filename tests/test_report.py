@@ -31,7 +31,7 @@ from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
 from benchmark.report.formats.tex_text import tex
 from benchmark.report.formats.tidy_csv import tidy_csv
-from benchmark.report.names import file_stem, given_names, row_names, shortened
+from benchmark.report.names import dataset_title, file_stem, given_names, row_names, shortened
 from benchmark.report.origin import class_name, data_used, origin
 from benchmark.report.panels import plain
 from benchmark.report.plots.accuracy_over_eps import accuracy_over_eps
@@ -449,6 +449,14 @@ def test_names_stay_different_when_cut() -> None:
     names = [f"{'long ' * 12}{i}{' tail' * 12}" for i in range(3)]
     assert len(set(shortened(names, 20).values())) == 3
     assert file_stem("table", "folder:/Daten/Äpfel & so") == "table-folder-daten-pfel-so"
+    folders = ("folder:/home/me/flowers/", "folder:flowers", "digits", "folder:/")
+    assert [dataset_title(name) for name in folders] == ["flowers", "flowers", "digits", "folder:/"]
+    long = {
+        file_stem("gallery", f"folder:{'x' * 100}", name)
+        for name in ("gradient", "sobel", "random")
+    }
+    assert len(long) == 3
+    assert all(len(stem) == 100 for stem in long)
 
 
 def test_models_with_one_file_name_stay_apart() -> None:

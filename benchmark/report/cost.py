@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report.cells import Cell, Column, number_format
-from benchmark.report.names import row_names
+from benchmark.report.names import dataset_title, row_names
 from benchmark.report.table import DAGGER, Row, Table
 
 _COLUMNS = {
@@ -48,7 +48,15 @@ def _table(dataset: str, trainings: pd.DataFrame) -> Table:
         for key, name in row_names(trainings).items()
     )  # fmt: skip
     notes = (("†", DAGGER),) if daggers.any() else ()
-    return Table(dataset, f"Cost of training on {dataset}", _CAPTION, columns, rows, notes, "cost")
+    return Table(
+        dataset,
+        f"Cost of training on {dataset_title(dataset)}",
+        _CAPTION,
+        columns,
+        rows,
+        notes,
+        "cost",
+    )
 
 
 def _column(name: str, heading: str, direction: str, values: pd.Series) -> Column:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmark.gradient_masking import LEVELS, Level, Share, exceeded, verdict, worst
 from benchmark.report.grid import Grid
-from benchmark.report.names import norm_sign
+from benchmark.report.names import dataset_title, norm_sign
 from benchmark.report.read import Run
 from benchmark.report.series import marked_names
 from benchmark.report.table import DAGGER
@@ -73,7 +73,7 @@ def grids(run: Run) -> list[Grid]:
     """A table for each data set on which something was looked at."""
     return [
         Grid(
-            "health", name, f"Health on {name}", ("", "Preflight", "Masking", "Reasons"),
+            "health", name, f"Health on {dataset_title(name)}", ("", "Preflight", "Masking", "Reasons"),
             tuple(
                 (row.name, row.preflight or "–", row.masking or "–", "\n".join(row.reasons))
                 for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -21,6 +22,8 @@ FAMILIES = (
 """The families in the order of a paper; others follow by name."""
 
 PRETRAINED = "pretrained"
+_STEM = 100
+"""Characters of a file's name without its ending."""
 
 
 def row_names(records: pd.DataFrame) -> dict[Model, str]:
@@ -146,10 +149,20 @@ def norm_sign(text: str) -> str:
     return re.sub(r"\bL(inf|[012])(?= [\d.])", lambda m: "ℓ" + _NORMS[m[1]], text)
 
 
+def dataset_title(name: str) -> str:
+    """A data set in a title: `folder:/home/me/flowers` -> `flowers`, for papers need no path of one machine."""
+    path = name.removeprefix("folder:")
+    return name if path == name else re.split(r"[/\\]", path.rstrip("/\\"))[-1] or name
+
+
 def file_stem(*parts: str) -> str:
-    """A file name of these parts that every file system takes."""
+    """A file name of these parts that every file system takes; a long one is cut, and its end stands for the rest."""
     text = "-".join(parts).lower()
-    return re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-.")[:100] or "unnamed"
+    stem = re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-.") or "unnamed"
+    if len(stem) <= _STEM:
+        return stem
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{stem[: _STEM - 9].rstrip('-.')}-{digest}"
 
 
 _NORMS = {"inf": "∞", "0": "₀", "1": "₁", "2": "₂"}

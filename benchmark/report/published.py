@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmark.models.published import published
 from benchmark.report.grid import Grid
-from benchmark.report.names import row_names
+from benchmark.report.names import dataset_title, row_names
 from benchmark.report.read import Run
 from metrics.threat import ThreatModel, parse
 
@@ -59,7 +59,7 @@ def grids(run: Run) -> list[Grid]:
     found = {name: lines(part.records) for name, part in run.by_dataset().items()}
     return [
         Grid(
-            "published", name, f"Published beside measured on {name}", _HEADINGS,
+            "published", name, f"Published beside measured on {dataset_title(name)}", _HEADINGS,
             tuple(_shown(line) for line in own), CAPTION, numbers=frozenset({2, 4}),
         )
         for name, own in found.items()

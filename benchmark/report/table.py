@@ -25,7 +25,14 @@ from benchmark.report.columns import NAMES
 from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
 from benchmark.report.images import Measure, by_measure
 from benchmark.report.images import Scores as ByModel
-from benchmark.report.names import PRETRAINED, of_no_row, row_names, settings_in_words, threats_of
+from benchmark.report.names import (
+    PRETRAINED,
+    dataset_title,
+    of_no_row,
+    row_names,
+    settings_in_words,
+    threats_of,
+)
 from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
@@ -118,7 +125,7 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
     )
     return Table(
         names[0],
-        f"{title or _TITLES.get(name, name)} on {names[0]}",
+        f"{title or _TITLES.get(name, name)} on {dataset_title(names[0])}",
         " ".join([text, *_left_over(run, absent)]),
         tuple(columns.values()),
         tuple(rows),

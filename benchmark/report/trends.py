@@ -16,7 +16,7 @@ import pandas as pd
 from benchmark.report.beside import apart
 from benchmark.report.chosen import EVERYTHING
 from benchmark.report.grid import Grid
-from benchmark.report.names import norm_sign
+from benchmark.report.names import dataset_title, norm_sign
 from benchmark.report.pooling import MEASURE, pooled
 from benchmark.report.read import Run
 from benchmark.report.series import clean, labelled, threat
@@ -137,7 +137,7 @@ def _grid(dataset: str, found: list[Trend], verdicts: Verdicts, paper: bool) -> 
     heads = [text for column in columns for text in ([column, "published"] if paper else [column])]
     note = f" †: {DAGGER}" * any(trend.series.endswith("†") for trend in found)
     return Grid(
-        "trends", dataset, f"Trends over attack strength on {dataset}",
+        "trends", dataset, f"Trends over attack strength on {dataset_title(dataset)}",
         ("Training", "Measure", "Models", *["Above controls"] * judged, *heads),
         tuple(
             _row(trend, [f"{beating} of {known}" if known else "–"] * judged, paper)
