@@ -25,10 +25,8 @@ from benchmark.report.names import row_names
 from benchmark.report.pooling import MEASURE
 from benchmark.report.read import Run, read
 from benchmark.report.table import table
-from benchmark.statistics.paired import Difference, difference, holm
+from benchmark.statistics.paired import SIGNIFICANT, Difference, difference, holm
 from benchmark.storage import ledger
-
-SIGNIFICANT = 0.05
 
 Names = tuple[str, ...]
 Unbeaten = Mapping[tuple[str, ...], Names]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.errors import BenchError, IntegrityError
 from benchmark.storage import shared
+from benchmark.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,31 +24,6 @@ if TYPE_CHECKING:
 
 class StoreError(BenchError):
     """A folder that cannot be used; nothing in it was changed."""
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file at a temporary place, then put it at `path` in one move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        # the temporary name would tell nobody anything
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """The content as indented JSON, atomically."""
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from benchmark.models.base import Normalised, seeded
 from benchmark.models.mlp import mlp
 from benchmark.report.style import GREY, looks, styled
 from benchmark.report.write import images
-from benchmark.store import write_atomically
+from benchmark.storage.atomic import write_atomically
 from metrics import attacks
 from metrics.case import predict
 from metrics.threat import L2

@@ -10,7 +10,8 @@ from benchmark.cards import cards
 from benchmark.planner import plan
 from benchmark.running import costs
 from benchmark.storage import ledger
-from benchmark.store import Store, write_json
+from benchmark.storage.atomic import write_json
+from benchmark.store import Store
 
 HEAD = 'name = "s"\ndataset = "digits"\nseeds = [0]\ncontrols = false\n'
 LIMITS = "train_limit = 100\nlimit = 50\n"

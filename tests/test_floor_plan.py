@@ -52,6 +52,18 @@ def test_imports_point_down():
     assert violations(ROOT) == []
 
 
+def test_no_two_modules_of_the_harness_import_each_other():
+    graph = {}
+    for path in (ROOT / "benchmark").rglob("*.py"):
+        froms = [
+            n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.ImportFrom)
+        ]
+        inner = {f"{each.module}.{alias.name}" for each in froms for alias in each.names}
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        graph[module] = {*imported(path), *inner}
+    assert [(a, b) for a, own in graph.items() for b in own if a in graph.get(b, ())] == []
+
+
 @pytest.mark.parametrize(
     ("file", "line"),
     [

@@ -20,8 +20,8 @@ from benchmark.running.live import Note
 from benchmark.running.progress import display
 from benchmark.running.status import status
 from benchmark.storage import ledger, manifest
+from benchmark.storage.atomic import write_json
 from benchmark.storage.ledger import Entry, Ledger
-from benchmark.store import write_json
 
 
 def line(key, metric="pgd", model="mlp", trainer="standard", seed=0, method="q", experiment="e"):

@@ -11,8 +11,9 @@ import torch
 
 from benchmark.errors import IntegrityError
 from benchmark.storage import ledger
+from benchmark.storage.atomic import write_atomically, write_json
 from benchmark.storage.ledger import Entry, Ledger
-from benchmark.store import Store, StoreError, locked, write_atomically, write_json
+from benchmark.store import Store, StoreError, locked
 
 TENSORS = {
     "a": torch.arange(6.0).view(2, 3),

@@ -53,7 +53,7 @@ def compare(
     from benchmark.report.compared import ENDINGS, comparison, text
     from benchmark.report.formats.grids import grid_terminal
     from benchmark.storage import records
-    from benchmark.store import write_atomically
+    from benchmark.storage.atomic import write_atomically
 
     if file and file.suffix not in ENDINGS:
         raise BenchError(

@@ -38,7 +38,7 @@ def export(
     """Write what others ask for: the papers to cite, or claims for RobustBench."""
     from benchmark.report.read import read
     from benchmark.storage import records
-    from benchmark.store import write_atomically
+    from benchmark.storage.atomic import write_atomically
 
     records.refresh(folder)
     run = read(folder)

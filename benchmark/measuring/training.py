@@ -20,8 +20,8 @@ from benchmark.models import checkpoint
 from benchmark.models.spec import header, parse
 from benchmark.plan import Training
 from benchmark.running import live
+from benchmark.storage.atomic import write_atomically
 from benchmark.storage.snapshots import FileSnapshots
-from benchmark.store import write_atomically
 from trainers.base import Diverged, Images, OnEpoch, Trained
 
 

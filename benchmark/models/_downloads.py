@@ -10,7 +10,7 @@ import torch
 from benchmark import vision
 from benchmark.models import _files, _weights_folder
 from benchmark.models.base import ModelError
-from benchmark.store import write_atomically
+from benchmark.storage.atomic import write_atomically
 
 Get = Callable[[Path], object]
 """Puts a file at a path."""

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.report.cells import Cell, Column
-from benchmark.statistics.paired import differences, holm
+from benchmark.statistics.paired import SIGNIFICANT, differences, holm
 
 INTERVAL = "interval"
-LEVEL = 0.05
 
 Scores = NDArray[np.float64] | None
 """Of one row: (seeds, refits, n), None where the scores of single images are not kept."""
@@ -68,4 +67,4 @@ def _holds(cell: Cell, best: Cell, sign: int) -> bool:
         return True  # the best's mean is ahead for want of images that this one has a score of
     if np.isfinite(best.low) and not best.low <= cell.mean <= best.high:
         return False
-    return cell.p >= LEVEL if np.isfinite(cell.p) else cell.low <= best.mean <= cell.high
+    return cell.p >= SIGNIFICANT if np.isfinite(cell.p) else cell.low <= best.mean <= cell.high

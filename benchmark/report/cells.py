@@ -50,8 +50,7 @@ class Column:
 
     def written(self, value: float) -> str:
         """A value of the records as it is shown."""
-        text = format(value * self.scale, self.spec)
-        return text.lstrip("-") if float(text) == 0 else text
+        return signless(format(value * self.scale, self.spec))
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Beside:
     """What a control of the same measure scored on the same model."""
 
     control: str
-    """A name of benchmark/report/controls.py."""
+    """A name of benchmark/controls.py."""
     mean: float
     low: float
     high: float
@@ -153,6 +152,11 @@ def _reach(made: Cell, column: Column, spread: Spread) -> str:
     if spread == "ends":
         return f"[{column.written(made.low)}, {column.written(made.high)}]"
     return column.written(reach)
+
+
+def signless(number: str) -> str:
+    """Without the sign of a rounded zero."""
+    return number.lstrip("-") if float(number) == 0 else number
 
 
 def number_format(values: pd.Series, reaches: pd.Series) -> tuple[float, str]:

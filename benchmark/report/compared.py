@@ -15,11 +15,11 @@ import pandas as pd
 
 from benchmark.compare import Line
 from benchmark.report.beside import control
-from benchmark.report.cells import NO_MORE, number_format
+from benchmark.report.cells import NO_MORE, number_format, signless
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.grid import Grid
-from benchmark.report.names import arrow, norm_sign
+from benchmark.report.names import arrow, dataset_title, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.table import DAGGER
 
@@ -93,7 +93,8 @@ def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     notes = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
     notes += _UNBEATEN if any(any(line.unbeaten) for line in lines) else ""
     return Grid(
-        "compare", dataset, f"{layout.title} on {dataset}", (*filter(None, [layout.heading]), *_HEADINGS),
+        "compare", dataset, f"{layout.title} on {dataset_title(dataset)}",
+        (*filter(None, [layout.heading]), *_HEADINGS),
         tuple((*((layout.row.format(*_names(line)),) if several else ()), *_cells(line)) for line in lines),
         _CAPTION.format(sides=layout.sides, count=count, tests=tests or "none") + notes,
         frozenset(i + several for i in (1, 2, 3, 5, 8, 9)),
@@ -155,7 +156,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     if math.isnan(d.value):
         return (name, *("–",) * 5, "", "–", str(d.n), "–")
     scale, spec = _format(line)
-    show = lambda value: _signless(format(scale * value, spec))  # noqa: E731
+    show = lambda value: signless(format(scale * value, spec))  # noqa: E731
     higher, lower = (d.lower, d.higher) if line.direction == "lower" else (d.higher, d.lower)
     better = line.better or ("noise" if line.direction else "")
     one, other = (NO_MORE * bool(controls) for controls in line.unbeaten)
@@ -182,8 +183,3 @@ def _format(line: Line) -> tuple[float, str]:
         return 100.0, ".2f"
     d = line.difference
     return number_format(pd.Series([d.mean, d.baseline]), pd.Series([d.high - d.low]))
-
-
-def _signless(number: str) -> str:
-    """Without the sign of a rounded zero."""
-    return number.lstrip("-") if float(number) == 0 else number

@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmark.controls import CONTROLS
 from benchmark.report.beside import control
-from benchmark.report.best import INTERVAL, LEVEL, Scores
+from benchmark.report.best import INTERVAL, Scores
 from benchmark.report.cells import EMPTY, Beside, Cell, Column
 from benchmark.statistics.intervals import Floats
-from benchmark.statistics.paired import Difference, differences, holm
+from benchmark.statistics.paired import SIGNIFICANT, Difference, differences, holm
 
 ROW = "control: "
 """What the names of their rows begin with; longer ones would take a column from the table of a paper."""
@@ -106,7 +106,7 @@ def _beside(
     up = direction == "higher"
     apart = own.low > other.mean if up else own.high < other.mean
     better = gap > 0 if up else gap < 0
-    beaten = apart if compared == INTERVAL else better and p < LEVEL
+    beaten = apart if compared == INTERVAL else better and p < SIGNIFICANT
     return Beside(name, other.mean, other.low, other.high, p, compared, bool(beaten))
 
 

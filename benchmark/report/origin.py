@@ -10,7 +10,7 @@ Manifest = Mapping[str, Any]
 
 def data_used(manifest: Manifest, dataset: str) -> str:
     """How many images of a data set were used, and its note (that a part of it is missing, say); "" if unknown."""
-    facts = _mapping(_mapping(manifest.get("data")).get(dataset))
+    facts = mapping(mapping(manifest.get("data")).get(dataset))
     numbers = [f"{facts[part]} {noun}" for part, noun in _PARTS.items() if part in facts]
     note = " ".join(str(facts.get("note") or "").split()).rstrip(".")
     used = f"{' and '.join(numbers)} images" if numbers else ""
@@ -19,7 +19,7 @@ def data_used(manifest: Manifest, dataset: str) -> str:
 
 def class_name(manifest: Manifest, dataset: str, label: int) -> str:
     """A class of a data set in words; its number where the manifest of an earlier version names none."""
-    names = _mapping(_mapping(manifest.get("data")).get(dataset)).get("classes")
+    names = mapping(mapping(manifest.get("data")).get(dataset)).get("classes")
     if isinstance(names, list) and 0 <= label < len(names):
         return str(names[label])
     return str(label)
@@ -42,16 +42,16 @@ def _invocations(manifest: Manifest) -> list[Manifest]:
     """Every invocation; what it does not say itself, an older manifest says once for all."""
     listed = manifest.get("invocations")
     each = listed if isinstance(listed, list) and listed else [{}]
-    return [{**manifest, **_mapping(one)} for one in each]
+    return [{**manifest, **mapping(one)} for one in each]
 
 
 def _fact(key: str, invocations: list[Manifest]) -> list[str]:
     """One line where all agree; where they differ, what they share and then what each has of its own."""
     values = [one.get(key) for one in invocations]
-    shared = _shared([_mapping(value) for value in values])
+    shared = _shared([mapping(value) for value in values])
     counts: dict[str, int] = {}
     for one, value in zip(invocations, values, strict=True):
-        own = {k: v for k, v in _mapping(value).items() if k not in shared} if shared else value
+        own = {k: v for k, v in mapping(value).items() if k not in shared} if shared else value
         counts[_text(own)] = counts.get(_text(own), 0) + int(one.get("done") or 0)
     lines = [f"{key}: {_text(shared)}"] if shared else []
     if len(counts) == 1:
@@ -70,7 +70,8 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _mapping(value: object) -> Manifest:
+def mapping(value: object) -> Manifest:
+    """A part of a manifest of any version; nothing is taken for granted."""
     return value if isinstance(value, Mapping) else {}
 
 

@@ -32,7 +32,7 @@ from benchmark.report.read import Run, read
 from benchmark.report.sets import all_tables, tables
 from benchmark.report.style import styled
 from benchmark.report.table import Table, table
-from benchmark.store import write_atomically
+from benchmark.storage.atomic import write_atomically
 
 FOLDER = "report"
 PAGE = "index.html"

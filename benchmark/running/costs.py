@@ -19,7 +19,8 @@ from benchmark.models import spec
 from benchmark.plan import Cell, DataSpec, Plan, Training
 from benchmark.running.expected import in_words
 from benchmark.storage import ledger, manifest
-from benchmark.store import Store, write_json
+from benchmark.storage.atomic import write_json
+from benchmark.store import Store
 
 FILE = Path(__file__).parent / "costs.json"
 

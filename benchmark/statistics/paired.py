@@ -33,6 +33,8 @@ from scipy import stats
 
 from benchmark.statistics.intervals import ENOUGH_SEEDS, LEVEL, Floats
 
+SIGNIFICANT = 0.05
+"""Below it a p value tells a difference from noise, everywhere."""
 FLIPS = 9_999
 POWER = 0.8
 _SEED = 20_231_117

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from benchmark.keys import key
 from benchmark.plan import Cell
-from benchmark.store import Store, StoreError, write_json
+from benchmark.storage.atomic import write_json
+from benchmark.store import Store, StoreError
 
 Identity = tuple[object, ...]
 """What stands for a training or a cell, whatever its key."""

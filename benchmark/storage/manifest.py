@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import ROOT
-from benchmark.store import write_json
+from benchmark.storage.atomic import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

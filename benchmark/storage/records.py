@@ -14,6 +14,7 @@ from benchmark.cards import ROOT
 from benchmark.errors import IntegrityError
 from benchmark.keys import code_version, key
 from benchmark.storage import ledger, samples, verdicts
+from benchmark.storage.atomic import write_atomically, write_json
 from benchmark.storage.ledger import Ledger
 from benchmark.storage.rows import (
     COLUMNS,
@@ -27,7 +28,7 @@ from benchmark.storage.rows import (
 )
 from benchmark.storage.trainings import epochs, trainings
 from benchmark.storage.verdicts import CLEAN, Attack
-from benchmark.store import Store, write_atomically, write_json
+from benchmark.store import Store
 
 _FILES = (
     *("records.csv", "records.parquet", "samples.parquet", "verdicts.parquet"),

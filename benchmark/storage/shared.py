@@ -12,6 +12,7 @@ from typing import cast
 from urllib.parse import unquote
 
 from benchmark.errors import BenchError
+from benchmark.storage.atomic import write_atomically
 
 _NOTE = "store.url"
 
@@ -50,8 +51,6 @@ def agreed(folder: Path, wanted: str | None) -> str:
 
 def note(folder: Path, url: str) -> None:
     """Let the folder of a run know."""
-    from benchmark.store import write_atomically
-
     if url and noted(folder) != url:
         write_atomically(folder / _NOTE, lambda path: path.write_text(url + "\n", encoding="utf-8"))
 
@@ -71,8 +70,6 @@ def root(url: str) -> Path:
 
 def put(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    from benchmark.store import write_atomically
-
     if isinstance(path, Path):
         write_atomically(path, lambda file: file.write_bytes(content))
     else:  # an object appears when all of it has arrived

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmark.store import write_atomically
+from benchmark.storage.atomic import write_atomically
 
 
 class FileSnapshots:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmark.cards import Card, cards
 from benchmark.report.citations import trainer_card
+from benchmark.report.origin import mapping
 
 
 class Block(NamedTuple):
@@ -23,7 +24,7 @@ class Block(NamedTuple):
 
 def provenance(manifest: Mapping[str, Any]) -> list[Block]:
     """What made the results: a block for the data, and one for every invocation that computed something."""
-    blocks = [Block("Data", tuple(_data(_mapping(manifest.get("data")))))]
+    blocks = [Block("Data", tuple(_data(mapping(manifest.get("data")))))]
     listed = manifest.get("invocations")
     invocations = (
         [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
@@ -32,7 +33,7 @@ def provenance(manifest: Mapping[str, Any]) -> list[Block]:
     for i, one in enumerate(computed, start=1):
         title = "Run" if len(computed) == 1 else f"Run {i} of {len(computed)}"
         blocks.append(Block(title, tuple(_invocation(one))))
-    seconds = [s for s in _mapping(manifest.get("seconds")).values() if isinstance(s, (int, float))]
+    seconds = [s for s in mapping(manifest.get("seconds")).values() if isinstance(s, (int, float))]
     if seconds:
         spent = f"{sum(seconds):,.0f} s of {len(seconds)} jobs, the longest {max(seconds):,.0f} s"
         blocks.append(Block("Time", (("Work", spent),)))
@@ -71,7 +72,7 @@ def _papers(kind: str, known: Mapping[str, Card], names: list[str]) -> Iterator[
 def _data(datasets: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, facts in datasets.items():
         parts = [
-            f"{key} {value}" for key, value in _mapping(facts).items() if value not in ("", None)
+            f"{key} {value}" for key, value in mapping(facts).items() if value not in ("", None)
         ]
         yield str(name), ", ".join(parts)
 
@@ -94,7 +95,3 @@ def _invocation(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             value = f"{value} (+: with changes that were not committed)"
         if value not in ("", None):
             yield term, str(value)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
