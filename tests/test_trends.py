@@ -94,6 +94,26 @@ def test_three_radii_are_one_with_standard_training_and_without():
     assert [len(trend.models) for trend in trends(three)] == [3]
 
 
+def test_cells_that_failed_are_no_models_of_a_series():
+    found = records()
+    gone = found["metric"].eq("roar") & found["train_threat"].isin(["L2 0.2"])
+    found.loc[gone, "value"] = float("nan")
+    (trend,) = trends(found)
+    assert tuple(trend.models["strength"]) == (0.0, 0.4, 0.6, 0.8)
+    (grid,) = grids(Run(found))
+    assert grid.rows[0][2] == "4"
+    gone = found["metric"].eq("roar") & found["train_threat"].isin(["L2 0.2", "L2 0.4"])
+    found.loc[gone, "value"] = float("nan")
+    assert not trends(found), "two radii are left"
+
+
+def test_two_architectures_are_two_series():
+    found = pd.concat([records(), records().assign(model="mlp")])
+    names = ["pgd_at (L2, steps=10), cnn", "pgd_at (L2, steps=10), mlp"]
+    assert [trend.series for trend in trends(found)] == names
+    assert [tuple(trend.models["strength"]) for trend in trends(found)] == [STRENGTHS] * 2
+
+
 def test_settings_that_share_a_label_are_told_apart():
     found = records()
     margin = found[found["metric"] == "roar"].assign(

@@ -16,7 +16,7 @@ import pandas as pd
 from benchmark.report.beside import apart
 from benchmark.report.chosen import EVERYTHING
 from benchmark.report.grid import Grid
-from benchmark.report.names import dataset_title, norm_sign
+from benchmark.report.names import dataset_title, norm_sign, usual_names
 from benchmark.report.pooling import MEASURE, pooled
 from benchmark.report.read import Run
 from benchmark.report.series import clean, labelled, threat
@@ -52,7 +52,8 @@ class Trend(NamedTuple):
     """A measure over the models of one series."""
 
     series: str
-    """The training without its radius, a reconstruction with its dagger: "pgd_at (Linf)"."""
+    """The training without its radius, a reconstruction with its dagger: "pgd_at (Linf)", "pgd_at (Linf), mlp" where
+    there are several architectures."""
     norm: str
     label: str
     metric: str
@@ -97,8 +98,9 @@ def trends(records: pd.DataFrame) -> list[Trend]:
     pool["norm"], pool["strength"] = [norm for norm, _ in found], [eps for _, eps in found]
     daggers = records.groupby(["model", "trainer"])["reconstruction"].any()
     labels = zip(pool["model"], pool["trainer"], map(str, pool["train_threat"]), found, strict=True)
+    names = usual_names(list(daggers.index))
     pool["series"] = [
-        (trainer.replace(written, norm) if norm else trainer) + "†" * bool(daggers[model, trainer])
+        names[model, trainer].replace(written, norm) + "†" * bool(daggers[model, trainer])
         for model, trainer, written, (norm, _) in labels
     ]
     return list(_trends(pool))
@@ -107,9 +109,10 @@ def trends(records: pd.DataFrame) -> list[Trend]:
 def _trends(pool: pd.DataFrame) -> Iterator[Trend]:
     attacked = pool[pool["norm"] != ""]
     for (model, series, norm), members in attacked.groupby(["model", "series", "norm"], sort=False):
-        plain = pool[(pool["model"] == model) & (pool["series"] == "standard")]
+        plain = pool[(pool["model"] == model) & (pool["trainer"] == "standard")]
         for key, rows in pd.concat([plain, members]).groupby(MEASURE, sort=False):
             facts = dict(zip(MEASURE, map(str, key), strict=True))
+            rows = rows[rows["value"].notna()]  # a failed cell is no point of a series
             radii = rows.loc[rows["strength"] > 0, "strength"].nunique()
             # what a training costs does not depend on its radius
             told = facts["metric"] != "clean_accuracy" and facts["family"] != "cost"
