@@ -18,6 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from scipy.integrate import trapezoid
 
+from benchmark.report import write as write_module
 from benchmark.report.curves import REST
 from benchmark.report.placing import place_labels
 from benchmark.report.plots.attack_strength import attack_strength
@@ -133,6 +134,24 @@ def test_strength_is_the_radius_relative_to_the_largest_with_standard_training_a
     assert name == "pgd_at (ℓ₂), up to 0.4"
 
 
+def test_a_run_of_other_families_alone_has_a_figure(run: Run) -> None:
+    own = run.records.assign(family="stability")
+    figure = attack_strength(Run(own[own["metric"] == "diff_roar"]))["attack-strength-digits"]
+    assert [axis.get_title() for axis in figure.axes] == ["DiffROAR gradient ↑"]
+    accurate = own["metric"].eq("clean_accuracy")
+    both = Run(own[own["metric"].eq("diff_roar") | accurate])
+    titles = [axis.get_title() for axis in attack_strength(both)["attack-strength-digits"].axes]
+    assert titles == ["Clean accuracy ↑", "DiffROAR gradient ↑"]
+
+
+def test_the_series_of_two_architectures_are_both_drawn(run: Run) -> None:
+    two = pd.concat([run.records, run.records.assign(model="small_cnn")])
+    figure = attack_strength(Run(two))["attack-strength-digits"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["pgd_at (ℓ₂), mlp, up to 0.4", "pgd_at (ℓ₂), small_cnn, up to 0.4"]
+    assert len(points(figure.axes[0])) == 2 * len(TRAININGS)
+
+
 def test_two_radii_are_no_series(run: Run) -> None:
     few = run.records[run.records["trainer"] != "pgd_at (L2 0.4)"]
     assert attack_strength(Run(few)) == {}
@@ -205,8 +224,31 @@ def test_every_plot_is_drawn_with_a_sentence_that_says_what_it_is(run: Run) -> N
         *("manifold-distances-digits", "tradeoff-digits", "training-curves-digits"),
     }
     assert all(d.title.endswith(".") and d.dataset == "digits" for d in drawn)
+    assert not any(d.failure for d in drawn)
     assert all(set(d.files) == {"pdf", "png"} for d in drawn)
     assert mpl.rcParams["text.parse_math"] is False
+
+
+def test_a_plot_that_fails_is_named_and_takes_nothing_with_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(run: Run) -> dict[str, mpl.figure.Figure]:
+        """A plot."""
+        raise ZeroDivisionError("no <panels>")
+
+    monkeypatch.setattr(write_module, "plots", lambda: [broken, diff_roar])
+    run.records.to_parquet(tmp_path / "records.parquet")
+    told: list[str] = []
+    names = {path.name for path in write_module.write(tmp_path, tell=told.append)}
+    assert {"diff-roar-digits.pdf", "table-digits.tex"} <= names
+    (line,) = told
+    assert line.startswith(
+        "The plot broken of digits could not be drawn: ZeroDivisionError: no <panels> (write.py, line "
+    )
+    report = tmp_path / "report"
+    safe = line.replace("<", "&lt;").replace(">", "&gt;")
+    assert safe in (report / "report.md").read_text()
+    assert safe in (report / "index.html").read_text()
 
 
 def test_files_of_an_earlier_version_are_no_trouble(run: Run) -> None:
@@ -298,6 +340,18 @@ def test_a_single_level_is_no_curve_its_intervals_are_bars_and_its_controls_line
     assert figure.legends[0].get_title().get_text().startswith("bars")
 
 
+def test_a_metric_of_one_level_lacks_a_control_that_another_has() -> None:
+    roar = crowd(3).records
+    roar = roar[roar["at"] != 0.6]
+    kar = roar[~roar["measure"].str.startswith("edge")].assign(metric="kar", label="KAR gradient")
+    figure = fidelity_curves(Run(pd.concat([roar, kar])))["fidelity-curves-digits"]
+    grey = [
+        sum(line.get_color() == GREY for line in axis.lines)
+        for axis in sorted(figure.axes, key=lambda axis: axis.get_title())
+    ]
+    assert grey == [1, 2]
+
+
 def test_controls_are_grey_and_told_apart_without_colour() -> None:
     figure = fidelity_curves(crowd(3))["fidelity-curves-digits"]
     grey = [line for line in figure.axes[0].lines if line.get_color() == GREY]
@@ -316,6 +370,16 @@ def test_scores_stand_beside_their_controls() -> None:
     assert np.asarray(hollow[0].get_xdata()) == pytest.approx([0.1, 0.1 + 1 / 3, 0.1 + 2 / 3])
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["random maps", "edges", "the model's maps, blurred"]
+
+
+def test_controls_of_a_model_whose_own_maps_failed_are_no_trouble() -> None:
+    records = crowd(3).records
+    failed = records["trainer"].eq("method 1") & records["measure"].eq("score")
+    records.loc[failed, ["value", "low", "high"]] = math.nan
+    (axis,) = fidelity_controls(Run(records))["fidelity-controls-digits"].axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["method 0", "method 2"]
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
+    assert np.asarray(hollow[0].get_xdata()) == pytest.approx([0.1, 0.1 + 2 / 3])
 
 
 def test_a_control_that_is_a_line_here_and_a_marker_there_has_one_entry_in_the_legend() -> None:

@@ -33,7 +33,7 @@ def report(
     if table or as_format is not Formats.terminal:
         _print(folder, table or "main", as_format, spread)
         return
-    write(folder, spread.value)
+    write(folder, spread.value, tell=lambda line: err.print(line, markup=False, highlight=False))
     if quiet:
         return
     for part in terminal(folder, out.width, spread.value):

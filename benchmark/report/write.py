@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.transforms import Bbox
 from rich.console import RenderableType
 from rich.text import Text
 
+from benchmark.errors import BenchError
 from benchmark.report import plots as plots_package
 from benchmark.report.cells import Spread
 from benchmark.report.chosen import EVERYTHING
@@ -36,7 +38,11 @@ from benchmark.storage.atomic import write_atomically
 
 FOLDER = "report"
 PAGE = "index.html"
+_HERE = Path(__file__).parent
 _DPI = 200
+
+Plot = Callable[[Run], dict[str, Figure]]
+"""Run of one data set -> name of the files -> figure."""
 
 # No date and no version: the same records give the same bytes
 _METADATA: dict[str, dict[str, str | None]] = {
@@ -45,21 +51,27 @@ _METADATA: dict[str, dict[str, str | None]] = {
 }
 
 
-def write(folder: Path, spread: Spread = "interval") -> list[Path]:
-    """Reads a run folder, writes its report, and returns the files written. `spread`: what stands behind means."""
+def write(
+    folder: Path, spread: Spread = "interval", tell: Callable[[str], None] = lambda line: None
+) -> list[Path]:
+    """Reads a run folder, writes its report, and returns the files written.
+
+    `spread`: what stands behind means. `tell` hears of plots that could not be drawn.
+    """
     run = read(folder, spread)
     every = list(all_tables(run))
     drawn = draw(run)
     contents = table_files(run, every)
     contents |= {f"{d.stem}.{kind}": content for d in drawn for kind, content in d.files.items()}
-    pictures = [f"{d.stem}.png" for d in drawn]
-    contents["report.md"] = _markdown(run, every, pictures).encode()
+    contents["report.md"] = _markdown(run, every, drawn).encode()
     whole = [
         table(part, "all", EVERYTHING) for part in run.by_dataset().values() if len(part.records)
     ]
     contents[PAGE] = page(run, whole, [d.on_page for d in drawn], bibtex(run)).encode()
     written = [_put(folder / FOLDER / name, content) for name, content in contents.items()]
     _remove_stale(folder / FOLDER, contents)
+    for failure in (d.failure for d in drawn if d.failure):
+        tell(failure)
     return written
 
 
@@ -75,40 +87,58 @@ def terminal(folder: Path, width: int = 100, spread: Spread = "interval") -> lis
 
 @dataclass(frozen=True)
 class Drawn:
-    """A plot of a data set as the bytes of its files."""
+    """A plot of a data set as the bytes of its files, or why there is none."""
 
     dataset: str
     stem: str
     """The name of the files, without the ending."""
     title: str
     files: dict[str, bytes]
-    """Ending -> content."""
+    """Ending -> content; none if drawing failed."""
+    failure: str = ""
 
     @property
     def on_page(self) -> Drawing:
         """As the page holds it."""
-        return Drawing(self.dataset, self.stem, self.title, self.files["png"])
+        return Drawing(
+            self.dataset, self.stem, self.title, self.files.get("png", b""), self.failure
+        )
 
 
 def draw(run: Run) -> list[Drawn]:
-    """Every plot that the run has data for, data set by data set."""
+    """Every plot that the run has data for, data set by data set; those that fail have a line instead of files."""
     with styled(), warnings.catch_warnings():
         # a sign that the bundled font lacks shows as a box; the tables have it
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         return [
-            Drawn(dataset, stem, _title(plot), images(figure))
+            drawn
             for dataset, part in run.by_dataset().items()
             for plot in plots()
-            for stem, figure in plot(part).items()
+            for drawn in _drawn(plot, dataset, part)
         ]
 
 
-def _title(plot: Callable[[Run], dict[str, Figure]]) -> str:
+def _drawn(plot: Plot, dataset: str, part: Run) -> Iterator[Drawn]:
+    """The figures of a plot. What is wrong with one must not take the tables with it, which need none."""
+    try:
+        for stem, figure in plot(part).items():
+            yield Drawn(dataset, stem, _title(plot), images(figure))
+    except BenchError:  # of the folder, and not of the plot
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        at = [frame for frame in frames if _HERE in Path(frame.filename).parents][-1]
+        what = f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
+        line = f"The plot {plot.__name__} of {dataset} could not be drawn: {what}"
+        yield Drawn(dataset, plot.__name__, _title(plot), {}, line)
+
+
+def _title(plot: Plot) -> str:
     """What a plot shows: the first sentence of its file."""
     return (sys.modules[plot.__module__].__doc__ or "").partition("\n")[0]
 
 
-def plots() -> list[Callable[[Run], dict[str, Figure]]]:
+def plots() -> list[Plot]:
     """The plots, found by their place: each file's function of its own name."""
     names = sorted(module.name for module in iter_modules(plots_package.__path__))
     return [getattr(import_module(f"{plots_package.__name__}.{name}"), name) for name in names]
@@ -132,7 +162,7 @@ def _bytes(figure: Figure, kind: str, extent: Bbox) -> bytes:
     return out.getvalue()
 
 
-def _markdown(run: Run, tables: list[Table], pictures: list[str]) -> str:
+def _markdown(run: Run, tables: list[Table], drawn: list[Drawn]) -> str:
     """The report in Markdown: the data, the tables, the plots, where they come from."""
     title = (
         f"# Report: {escape(str(run.manifest['suite']))}" if "suite" in run.manifest else "# Report"
@@ -140,7 +170,7 @@ def _markdown(run: Run, tables: list[Table], pictures: list[str]) -> str:
     used = {table.dataset: data_used(run.manifest, table.dataset) for table in tables}
     data = [f"- {escape(name)}: {escape(text)}" for name, text in used.items() if text]
     body = [markdown(table) for table in tables] or ["No records in this run yet."]
-    shown = [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
+    shown = [escape(d.failure) if d.failure else f"![{d.stem}]({d.stem}.png)" for d in drawn]
     facts = [f"- {escape(fact)}" for fact in origin(run.manifest)]
     end = ["## Origin", "\n".join(facts)] if facts else []
     blocks = [

@@ -26,13 +26,14 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plot as it stands on the page."""
+    """A plot as it stands on the page, or why there is none."""
 
     dataset: str
     stem: str
     """The name of its files, without the ending."""
     title: str
     png: bytes
+    failure: str = ""
 
     @property
     def source(self) -> str:

@@ -22,7 +22,7 @@ from benchmark.statistics.relations import Correlation, pearson, spearman
 
 _ACROSS = 3
 _MOST = 9
-"""Panels of a figure: clean accuracy, and of each family in turn the next measure."""
+"""Panels of a figure: clean accuracy, of each of these families in turn the next measure, then those of the others."""
 
 _FAMILIES = ("fidelity", "manifold", "robustness", "sharpness")
 _UNTOLD = "\n‡: fewer than half of the scores beat all their controls"
@@ -74,13 +74,11 @@ def _measures(records: pd.DataFrame, found: list[Trend], verdicts: Verdicts) -> 
         (line["metric"], line["params"], f"{line['label']} {line['threat']}".strip()): line
         for line in heads.drop_duplicates(["metric", "params", "threat"]).to_dict("records")
     }
-    by_family: dict[str, dict[str, _Measure]] = {family: {} for family in _FAMILIES}
+    by_family: dict[str, dict[str, _Measure]] = {}
     accuracy = _Measure("Clean accuracy ↑", True, {})
     for trend in found:
         card = cards[trend.metric, trend.params, trend.label]
-        family = by_family.get(str(card["family"]))
-        if family is None:
-            continue
+        family = by_family.setdefault(str(card["family"]), {})
         shares = in_percent(str(card["family"]), str(card["range"]))
         title = (
             f"{norm_sign(trend.label)} {arrow(str(card['direction']))}".rstrip()
@@ -90,7 +88,9 @@ def _measures(records: pd.DataFrame, found: list[Trend], verdicts: Verdicts) -> 
         panel.series[_series(trend)] = trend.models
         plain = trend.models.assign(value=trend.models["accuracy"], low=np.nan, high=np.nan)
         accuracy.series.setdefault(_series(trend), plain.dropna(subset=["value"]))
-    rest = _in_turn([list(family.values()) for family in by_family.values()], _MOST - 1)
+    panels = {family: list(own.values()) for family, own in by_family.items()}
+    rest = _in_turn([panels.pop(family, []) for family in _FAMILIES], _MOST - 1)
+    rest += _in_turn(list(panels.values()), _MOST - 1 - len(rest))
     return [accuracy, *rest] if any(map(len, accuracy.series.values())) else rest
 
 

@@ -98,6 +98,7 @@ def _panel(
         if np.ptp(own["value"]) == 0:  # it knows the image alone
             axis.axvline(own["value"].iloc[0], color=GREY, ls=LINES[name], lw=1.2, zorder=1)
             continue
+        own = own[own.index.isin(rows)]  # its own map may have failed where the control did not
         y = [rows.index(row) for row in own.index]
         axis.hlines(y, own["low"], own["high"], color=GREY, lw=0.8, zorder=2)
         axis.plot(own["value"], y, **_hollow(name), zorder=3)

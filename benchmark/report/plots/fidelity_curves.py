@@ -77,6 +77,8 @@ def _panel(
     levels = np.unique(lines["at"])
     ends = (levels[0] - _BESIDE, levels[0] + _BESIDE)
     for name, control in controls.items():
+        if control.empty:  # not every metric need have the same controls
+            continue
         spread = control.groupby("at")["value"].agg(["mean", "min", "max"]).sort_index()
         if len(levels) == 1:  # what is no curve is a line beside the points
             spread = spread.iloc[[0, 0]].set_axis(ends)
