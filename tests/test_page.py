@@ -497,7 +497,7 @@ def test_points_that_do_not_beat_their_controls_are_hollow_beside_what_these_sco
     # every model's blurred maps score the same, but for the third party's with its one seed
     assert plot.locator("> svg .control.blurred.band").count() == 1
     legend = plot.locator(".legend").inner_text()
-    assert "does not beat its controls" in legend
+    assert "not seen to beat its controls" in legend
     assert "control: blurred (range)" in legend
     hollow.first.focus()
     assert "not significantly better than blurred" in tab.locator("#tip").inner_text()

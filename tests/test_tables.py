@@ -344,7 +344,8 @@ def beside(folder: Path | None, scores: Mapping[str, Mapping[str, np.ndarray]]) 
     for trainer, own in scores.items():
         for measure, values in own.items():
             head = {} if measure == "score" else {"headline": False, "direction": ""}
-            for seed, refits in enumerate(values):
+            measured = np.isfinite(values).any((1, 2))  # what is all NaN was not
+            for seed, refits in ((i, values[i]) for i in np.flatnonzero(measured)):
                 facts = {"measure": measure, **head}
                 rows.append(line(trainer, seed, "roar", "", float(refits.mean()), **facts))
                 samples += [
@@ -429,6 +430,37 @@ def test_a_control_that_lacks_a_seed_is_compared_in_the_mean(tmp_path: Path) -> 
     cells = [row.cells[0] for row in beside(tmp_path, scores).rows]
     assert [cell.beside[0].beaten for cell in cells] == [True, True]
     assert {cell.beside[0].compared for cell in cells} == {FLIPPED}
+
+
+@pytest.mark.parametrize("seeds", [3, 4])
+def test_a_seed_that_a_control_lacks_leaves_the_spread_of_the_others_in_the_test(
+    tmp_path: Path, seeds: int
+) -> None:
+    """Seeds .1 apart, by which a score and its control differ alike; the control's first one failed."""
+    luck = 0.1 * np.arange(seeds)[:, None, None]
+    own, blurred = (luck + spread(level, i, (seeds, 1, 60)) for i, level in enumerate((0.22, 0.2)))
+    blurred[0] = np.nan
+    made = beside(tmp_path, {name: {"score": own, "blurred_score": blurred} for name in "ab"})
+    alone = difference(own, blurred)  # two are too few for a spread of the differences
+    paired = difference((own - blurred)[1:], np.zeros(60))
+    ((found,), _) = (row.cells[0].beside for row in made.rows)
+    assert found.compared == NETWORKS
+    assert found.p == pytest.approx(min(1, 2 * (alone if seeds == 3 else paired).p))
+    assert made.rows[0].cells[0].unbeaten == (("blurred",) if seeds == 3 else ())
+
+
+@pytest.mark.parametrize("gone", ["blurred_score", "edge_score"])
+def test_a_score_without_one_of_its_controls_is_not_judged(tmp_path: Path, gone: str) -> None:
+    scores = smooth_and_sound()
+    del scores["sound"][gone]
+    made = beside(tmp_path, scores)
+    cell = made.rows[1].cells[0]
+    assert (cell.judged, cell.hollow, cell.best, cell.unbeaten) == (False, True, False, ())
+    name = gone.removesuffix("_score")
+    reason = f"not judged: no score of the control {name} (not part of this run)"
+    assert cell.signs == "a"
+    assert made.footnotes[-1] == ("a", reason)
+    assert [row.cells[0].judged for row in made.rows] == [True, False, True]
 
 
 @pytest.mark.parametrize(("apart", "beaten"), [(0.01, True), (0.2, False)])

@@ -126,7 +126,7 @@ def test_what_does_not_beat_its_controls_is_hollow_and_no_corner_of_the_front() 
     (front,) = [line for line in axis.lines if line.get_color() == FRONT]
     assert set(np.round(np.asarray(front.get_ydata(), float), 6)[:-1]) == {0.5, 0.6}
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["does not beat its controls ‡", "control: edge (range)"]
+    assert names == ["not seen to beat its controls ‡", "control: edge (range)"]
     low, high = axis.get_ylim()
     assert low < 0.2 < 0.8 < high
 

@@ -101,6 +101,8 @@ class Cell:
     """The letter of the footnote with the reason."""
     beside: tuple[Beside, ...] = ()
     """The controls of the same measure."""
+    lacking: tuple[str, ...] = ()
+    """The controls that it has to beat and that have no score of this row."""
 
     @property
     def behind(self) -> str:
@@ -114,8 +116,14 @@ class Cell:
 
     @property
     def judged(self) -> bool:
-        """Whether there is a control that the score has to beat."""
-        return any(each.beaten is not None for each in self.beside)
+        """Whether it is known if the score beats all its controls."""
+        beaten = any(each.beaten for each in self.beside)
+        return bool(self.unbeaten) or (beaten and not self.lacking)
+
+    @property
+    def hollow(self) -> bool:
+        """Whether nothing says that the score beats its controls: it is not bold, and no corner of a Pareto front."""
+        return bool(self.unbeaten or self.lacking)
 
     @property
     def signs(self) -> str:

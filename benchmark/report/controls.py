@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.controls import CONTROLS
 from benchmark.report.beside import control
 from benchmark.report.best import INTERVAL, Scores
-from benchmark.report.cells import EMPTY, Beside, Cell, Column
-from benchmark.statistics.intervals import Floats
-from benchmark.statistics.paired import SIGNIFICANT, Difference, differences, holm
+from benchmark.report.cells import ABSENT, EMPTY, Beside, Cell, Column
+from benchmark.statistics.intervals import ENOUGH_SEEDS, Floats
+from benchmark.statistics.paired import SIGNIFICANT, Difference, difference, differences, holm
 
 ROW = "control: "
 """What the names of their rows begin with; longer ones would take a column from the table of a paper."""
@@ -54,15 +55,32 @@ def with_controls(
 
     Each row is compared with its control on the same images (benchmark/statistics/paired.py), and p corrected over the
     rows (Holm): better and below 0.05 beats it. As a row has to beat every control, that takes no further correction.
-    Without scores of single images a row beats a control that its interval leaves out.
+    Without scores of single images a row beats a control that its interval leaves out. Where a control that is a bar
+    has no score, the row is not judged and its `reason` says why.
     """
     beside = [_compared(cells, column, scores, name, each) for name, each in given.items()]
     found = [
         replace(cell, beside=tuple(each for each in own if each is not None))
         for cell, *own in zip(cells, *beside, strict=True)
     ]
+    if _is_bar(column) and column.direction:
+        found = [
+            _lacking(cell, {name: each.cells[i] for name, each in given.items()})
+            for i, cell in enumerate(found)
+        ]
     is_control = bool(control(column.metric, column.params))
-    return [replace(c, best=c.best and not c.unbeaten and not is_control) for c in found]
+    return [replace(c, best=c.best and not c.hollow and not is_control) for c in found]
+
+
+def _lacking(cell: Cell, given: Mapping[str, Cell]) -> Cell:
+    """With the controls that have no score of a row that has one, and why; what is known of the others stands."""
+    gone = {name: own for name, own in given.items() if np.isnan(own.mean)}
+    if np.isnan(cell.mean) or not gone:
+        return cell
+    why = "; ".join(f"no score of the control {name} ({own.reason})" for name, own in gone.items())
+    judged = "" if cell.unbeaten else "not judged: "
+    reason = "; ".join(filter(None, (cell.reason, judged + why)))
+    return replace(cell, lacking=tuple(gone), reason=reason)
 
 
 def _compared(
@@ -119,15 +137,30 @@ def _differences(pairs: Iterable[tuple[Floats, Floats]]) -> list[Difference]:
     both = list(pairs)
     if not both:
         return []
-    first = both[0][1][:1]
-    if all(np.array_equal(first.repeat(len(c), axis=0), c, equal_nan=True) for _, c in both):
+    controls = [other[_seeds(other)] for _, other in both]
+    first = controls[0][:1]
+    if all(np.array_equal(first.repeat(len(c), axis=0), c, equal_nan=True) for c in controls):
         return differences([own for own, _ in both], first)
-    return differences([_minus(own, other) for own, other in both], np.zeros(first.shape[-1]))
+    minus = [_minus(own, other) for own, other in both]
+    alike = iter(differences([d for d in minus if d is not None], np.zeros(first.shape[-1])))
+    return [
+        difference(own, other) if d is None else next(alike)
+        for d, (own, other) in zip(minus, both, strict=True)
+    ]
 
 
-def _minus(own: Floats, other: Floats) -> Floats:
-    """Network by network, or in the mean where a seed of either failed."""
-    return own - other if own.shape == other.shape else own.mean((0, 1)) - other.mean((0, 1))
+def _minus(own: Floats, other: Floats) -> Floats | None:
+    """Network by network; None where so many seeds of either failed that the rest would have no spread: then the spread
+    of either has to do."""
+    if own.shape != other.shape:
+        return None
+    seeds, common = _seeds(own) | _seeds(other), _seeds(own) & _seeds(other)
+    return own - other if common.sum() >= min(ENOUGH_SEEDS, seeds.sum()) else None
+
+
+def _seeds(scores: Floats) -> NDArray[np.bool_]:
+    """Which seeds have a score, (seeds,)."""
+    return np.asarray(np.isfinite(scores).any((1, 2)))
 
 
 def control_rows(
@@ -147,7 +180,7 @@ def control_rows(
 def _spanned(cells: Sequence[Cell], column: Column) -> Cell:
     known = sorted((cell for cell in cells if np.isfinite(cell.mean)), key=lambda cell: cell.mean)
     if not known:
-        return EMPTY
+        return replace(EMPTY, shown=ABSENT.shown)
     least, most = known[0], known[-1]
     if least.shown == most.shown:
         return replace(least, mark="", reason="")

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 KEY = ["metric", "params", "threat", "measure"]
 """What tells one measure from another in the samples."""
 
+_MODEL = ["model", "trainer"]
+
 Model = tuple[str, str]
 """Architecture or specification, and label of the training: a row of the tables."""
 Measure = tuple[str, ...]
 Floats = NDArray[np.float64]
 Scores = Mapping[Model, Floats]
-"""(seeds, refits, n) of every model; NaN where an image has no score. All have the same images in the same order."""
+"""(seeds, refits, n) of every model; NaN where an image, or a seed that has other measures, has no score. All have the
+same images in the same order, and the measures of a model the same seeds."""
 
 
 def by_measure(samples: pd.DataFrame) -> dict[Measure, Scores]:
@@ -39,8 +42,9 @@ def by_measure(samples: pd.DataFrame) -> dict[Measure, Scores]:
     facts = pd.DataFrame(
         {name: own[code] for name, own, code in zip(names, values, decoded, strict=True)}
     )
+    seeds = {model: pd.Index(own["seed"].unique()) for model, own in facts.groupby(_MODEL)}
     return {
-        tuple(map(str, key)): dict(_models(part, scores))
+        tuple(map(str, key)): dict(_models(part, scores, seeds))
         for key, part in facts.groupby(KEY, sort=False)
     }
 
@@ -53,11 +57,13 @@ def _coded(column: pd.Series) -> tuple[NDArray[Any], NDArray[Any]]:
     return codes, np.asarray(values, object)
 
 
-def _models(networks: pd.DataFrame, scores: Floats) -> Iterator[tuple[Model, Floats]]:
+def _models(
+    networks: pd.DataFrame, scores: Floats, seeds: Mapping[Any, pd.Index]
+) -> Iterator[tuple[Model, Floats]]:
     """The networks of one measure, those of a model together; `networks` is indexed by the rows of `scores`."""
-    for (model, trainer), own in networks.groupby(["model", "trainer"], sort=False):
-        seed, seeds = pd.factorize(own["seed"])
+    for (model, trainer), own in networks.groupby(_MODEL, sort=False):
+        known = seeds[model, trainer]
         refit, refits = pd.factorize(own["refit"])
-        values = np.full((len(seeds), len(refits), scores.shape[1]), np.nan)
-        values[seed, refit] = scores[own.index]
+        values = np.full((len(known), len(refits), scores.shape[1]), np.nan)
+        values[known.get_indexer(own["seed"]), refit] = scores[own.index]
         yield (str(model), str(trainer)), values

@@ -30,7 +30,7 @@ class Standing:
     passed: tuple[str, ...]
     """The measures before it, on which fewer than half of the models beat their controls."""
     unbeaten: frozenset[str]
-    """The rows that do not beat all controls, reconstructions with their dagger."""
+    """The rows that are not seen to beat all controls, reconstructions with their dagger."""
     controls: dict[str, tuple[float, float]]
     """The least and the most that every control scored, beside whichever model."""
 
@@ -46,13 +46,13 @@ def standing(table: Table) -> Standing | None:
     if not known:
         return None
     telling = [i for i in known if 2 * _beating(_scores(table, i)) >= len(_scores(table, i))]
-    unjudged = [i for i in known if not any(cell.judged for cell in _scores(table, i))]
+    unjudged = [i for i in known if not any(c.judged or c.lacking for c in _scores(table, i))]
     place = [*telling, *unjudged, *known][0]
     passed = () if not (telling or unjudged) else known[: known.index(place)]
     return Standing(
         place,
         tuple(table.columns[i].label for i in passed),
-        frozenset(row.name + "†" * row.dagger for row in table.rows if row.cells[place].unbeaten),
+        frozenset(row.name + "†" * row.dagger for row in table.rows if row.cells[place].hollow),
         _ranges(_scores(table, place)),
     )
 

@@ -30,7 +30,7 @@ _WIDTH = 23
 
 _KEY = "thin lines: 95% intervals {held}  ·  faint: single seeds"
 _BEYOND = "  ·  shaded: beyond the Pareto front"
-_HOLLOW = "does not beat its controls ‡"
+_HOLLOW = "not seen to beat its controls ‡"
 
 Pair = tuple[Quantity, Quantity]
 """What a panel shows across and up; only the upper one is drawn with its controls."""

@@ -37,7 +37,7 @@
     const header = one("th", tr), link = one("a", header);
     const cells = all("td", tr).map((td) => ({
       v: number(td.dataset.v), l: number(td.dataset.l), h: number(td.dataset.h), n: td.dataset.n, s: td.dataset.s, why: td.title,
-      beside: td.dataset.beside ?? "", sign: "unbeaten" in td.dataset ? "‡" : "",
+      beside: td.dataset.beside ?? "", sign: "unbeaten" in td.dataset ? "‡" : "", hollow: "hollow" in td.dataset,
       controls: (td.dataset.controls ?? "").split(";").filter(Boolean).map((text) => text.split(" ")).map(([name, value]) => [name, number(value)]),
     }));
     const dagger = tr.dataset.dagger === "yes";
@@ -141,12 +141,12 @@
     for (const [name, value] of rows.flatMap((row) => row.cells[column.index].controls)) found.set(name, [...(found.get(name) ?? []), value]);
     return [...found].map(([name, values]) => [name, ...extent(values)]);
   }
-  const unbeaten = (row, ...columns) => columns.some((column) => row.cells[column.index].sign);
+  const unbeaten = (row, ...columns) => columns.some((column) => row.cells[column.index].hollow);
   const controlMark = (name, x1, y1, x2, y2, band) => band
     ? draw("rect", { class: `control ${name} band`, x: x1, y: y1, width: x2 - x1, height: y2 - y1 })
     : draw("line", { class: `control ${name}`, x1, y1, x2, y2 });
   function controlLegend(legend, hollow, ranges) {
-    if (hollow) legend.append(make("li", {}, sample(draw("path", { class: "hollow", d: SHAPES["●"], transform: "translate(12 7)" })), "does not beat its controls (‡)"));
+    if (hollow) legend.append(make("li", {}, sample(draw("path", { class: "hollow", d: SHAPES["●"], transform: "translate(12 7)" })), "not seen to beat its controls (‡)"));
     const drawn = new Map(ranges.map(([name, low, high]) => [`${name} ${low < high}`, [name, low < high]]));
     for (const [name, band] of drawn.values()) legend.append(make("li", {}, sample(controlMark(name, 1, band ? 1 : 7, 23, band ? 13 : 7, band)), `control: ${name}${band ? " (range)" : ""}`));
   }
