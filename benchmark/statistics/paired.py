@@ -13,9 +13,10 @@ from three seeds on, whether the trainings do, whatever their seed.
   networks is part of the error, it is a t test: the variances over images and over the networks of either model add up,
   what they share (the noise of an image under a network) counts once, and Satterthwaite's degrees of freedom say how
   well the sum is known.
-- *interval*: with a spread of networks the one of that t test. Otherwise Student's t over the images' differences; for
-  0/1 scores after one image more on which only the one model is right and one on which only the other is (Bonett &
-  Price 2012), so that it is no point where all images agree. With skewed scores a bootstrap covers less often than t.
+- *interval*: with a spread of networks the one of that t test. Otherwise Student's t over the images' differences. With
+  skewed scores a bootstrap covers less often than t.
+- *0/1 scores*: to both, the t test and the interval, there is one image more on which only the one model is right and
+  one on which only the other is (Bonett & Price 2012), so that it is no point, and p not 0, where all images agree.
 - *detectable*: the true difference that a comparison like this one finds (p < 0.05, uncorrected) four times in five.
 
 docs/statistics.md has the figures that these choices rest on (tests/peers/coverage.py prints them).
@@ -130,7 +131,7 @@ def _difference(one: Floats, other: Floats, test: str, flipped: Floats | None) -
     if flipped is not None:
         p = _share(d, flipped)
     else:
-        p = mcnemar(higher, lower) if test == MCNEMAR else _tail(value, stderr, freedom)
+        p = mcnemar(higher, lower) if test == MCNEMAR else _tail(centre, stderr, freedom)
     reach = stderr * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
     detectable = reach + stderr * float(stats.norm.ppf(POWER))
     return Difference(
@@ -141,16 +142,13 @@ def _difference(one: Floats, other: Floats, test: str, flipped: Floats | None) -
 
 def _error(d: Floats, one: Floats, other: Floats) -> tuple[float, float, float]:
     """The centre of the interval, the standard error and its degrees of freedom."""
-    n = len(d)
+    binary = _binary(one) and _binary(other)
+    if binary:  # images that all agree on say nothing of how many there are that do not
+        d = np.concatenate([d, [1.0, -1.0]])
+    n, spread = len(d), float(d.var(ddof=0 if binary else 1))
     networks = [_networks_part(scores) for scores in (one, other) if _spread(scores)]
-    if not networks:
-        if _binary(one) and _binary(other):
-            d = np.concatenate([d, [1.0, -1.0]])
-            return float(d.mean()), float(d.std() / np.sqrt(len(d))), len(d) - 1
-        return float(d.mean()), float(d.std(ddof=1) / np.sqrt(n)), n - 1
     shared = sum(noise for _, noise in networks)
-    images = _Part(max(0.0, float(d.var(ddof=1)) - shared) / n, n - 1)
-    parts = [images, *(part for part, _ in networks)]
+    parts = [_Part(max(0.0, spread - shared) / n, n - 1), *(part for part, _ in networks)]
     variance = sum(part.variance for part in parts)
     weights = sum(part.variance**2 / part.freedom for part in parts)
     return float(d.mean()), float(np.sqrt(variance)), variance**2 / weights if weights else n - 1

@@ -19,6 +19,10 @@ KINDS = {
     "0/1 scores, one network": (1, 1, 0.0, True),
     "0/1 scores, two seeds": (2, 1, 0.0, True),
     "0/1 scores, three seeds": (3, 1, 0.1, True),
+    "0/1 scores, one network, 5% right": (1, 1, 0.0, True, 1.64),
+    "0/1 scores, three seeds, 5% right": (3, 1, 0.1, True, 1.64),
+    "0/1 scores, three seeds, 1% right": (3, 1, 0.1, True, 2.33),
+    "0/1 scores, ten seeds, 99% right": (10, 1, 0.1, True, -2.33),
     "other scores, one network": (1, 1, 0.0, False),
     "other scores, two seeds": (2, 1, 0.0, False),
     "other scores, three seeds alike": (3, 1, 0.0, False),
@@ -30,13 +34,14 @@ KINDS = {
 
 
 def model(
-    rng: np.random.Generator, hard: np.ndarray, seeds: int, refits: int, spread: float, binary: bool
-) -> np.ndarray:
-    """Scores (seeds, refits, n) around 0."""
+    rng: np.random.Generator, hard: np.ndarray, seeds: int, refits: int, spread: float, binary: bool,
+    bar: float = 0.0,
+) -> np.ndarray:  # fmt: skip
+    """Scores (seeds, refits, n) around 0, or whether they are above the bar."""
     own = hard + rng.normal(0, 0.5, len(hard))
     networks = rng.normal(0, spread, (seeds, refits, 1))
     scores = own + networks + rng.normal(0, 0.5, (seeds, refits, len(hard)))
-    return (scores > 0).astype(float) if binary else scores
+    return (scores > bar).astype(float) if binary else scores
 
 
 def comparisons() -> None:
