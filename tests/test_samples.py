@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmark.report.read import Run
+from benchmark.report.read import Run, read
+from benchmark.report.sets import tables
 from benchmark.storage import ledger, records, samples
 from benchmark.store import Store
 
@@ -55,6 +56,32 @@ def test_row_groups_of_any_size_hold_the_same_rows(tmp_path, monkeypatch, rows):
     groups = pq.ParquetFile(tmp_path / "samples.parquet").metadata
     sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
     assert sizes == {1: [4, 2] * 2, 7: [10, 2], 10**6: [12]}[rows]
+
+
+def test_every_measure_of_a_cell_without_a_result_has_a_row_that_says_why(tmp_path):
+    """Those that other models have; which controls there are, say, the settings decide."""
+    measures = {"score": "higher", "margin": "lower", "edge_score": "none", "accuracy": "none"}
+    both = {"directions": measures, "ranges": dict.fromkeys(measures, "-1..1")}
+    cells = [replace(CELL, seed=seed, key=str(seed), **both) for seed in range(3)]
+    store = Store(tmp_path)
+    store.save("images", "f", {"ids": torch.arange(2), "labels": torch.ones(2)}, {})
+    scores = {"score": torch.ones(2), "margin": torch.zeros(2), "accuracy@0.5": torch.ones(2)}
+    store.save("cells", "0", scores, {"reason": ""})
+    ledger.write(tmp_path, ledger.Ledger("s", tuple(cells), {"1": "out of memory"}))
+    records.refresh(tmp_path)
+    rows = pd.read_parquet(tmp_path / "records.parquet")
+    gone = rows[rows["value"].isna()]
+    facts = ["seed", "measure", "direction", "headline", "note"]
+    assert list(gone[facts].itertuples(index=False, name=None)) == [
+        (1, "score", "higher", True, "out of memory"),
+        (1, "margin", "lower", False, "out of memory"),
+        (2, "score", "higher", True, "not computed yet"),
+        (2, "margin", "lower", False, "not computed yet"),
+    ]
+    one = rows[rows["measure"].eq("score") & rows["seed"].eq(0)].iloc[0]
+    assert (one["low"], one["high"]) == (1, 1), "from -1 to 1: no proportion"
+    (made,) = tables(read(tmp_path), "fidelity")
+    assert made.rows[0].cells[0].reason == "1 of 3 seeds only: out of memory"
 
 
 def test_no_more_than_a_row_group_is_held(tmp_path, monkeypatch):

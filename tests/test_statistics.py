@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.statistics.intervals import MISSING, Estimate, average_seeds, combine_seeds, estimate
+from benchmark.statistics.intervals import (
+    MISSING,
+    Estimate,
+    average_seeds,
+    combine_seeds,
+    estimate,
+    student,
+)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 7), (1, 10), (37, 50), (999, 1000), (20, 20)])
@@ -50,6 +57,14 @@ def test_one_score_has_no_interval() -> None:
     assert got.value == 0.3
     assert math.isnan(got.low)
     assert math.isnan(got.stderr)
+
+
+def test_zeros_and_ones_of_another_range_are_no_proportion() -> None:
+    assert estimate(np.ones(100)).low < 0.97
+    certain = estimate(np.ones(100), unit=False)
+    assert (certain.low, certain.high) == (1, 1)
+    scores = np.repeat([1.0, 0.0], [90, 10])
+    assert estimate(scores, unit=False) == student(scores)
 
 
 def test_scores_of_another_shape_are_refused() -> None:

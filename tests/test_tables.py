@@ -173,8 +173,9 @@ def test_a_suites_own_table_has_its_columns_in_its_order() -> None:
 
 
 def test_the_cost_of_a_training_that_failed_says_so() -> None:
-    gini = [line(name, 0, "gini", "", 0.5) for name in ("standard", "fails")]
+    gini = [line(name, 0, "gini", "", 0.5) for name in ("standard", "fails", "waits")]
     gini[1] |= {"value": math.nan, "n": 0, "note": "its model failed: the loss is nan"}
+    gini[2] |= {"value": math.nan, "n": 0, "note": "not computed yet"}
     theirs = {**gini[0], "model": "file:theirs.pt@mlp", "trainer": "pretrained"}
     cost = {"metric": "cost", "family": "cost", "label": "Training", "measure": "work"}
     rows = [*gini, theirs, {**gini[0], **cost, "value": 1.0}]
@@ -183,6 +184,7 @@ def test_the_cost_of_a_training_that_failed_says_so() -> None:
     assert reasons == {
         "standard": "",
         "fails": "its training failed",
+        "waits": "not computed yet",
         "theirs.pt": "not part of this run",
     }
 

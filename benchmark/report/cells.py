@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report.names import arrow
+from benchmark.storage.rows import WAITING
 
 NO_MORE = "‡"
 """The sign of a score that is not significantly better than a control's."""
@@ -133,6 +134,7 @@ class Cell:
 
 ABSENT = Cell(np.nan, np.nan, np.nan, 0, 0, reason="not part of this run")
 UNTRAINED = replace(ABSENT, reason="its training failed")
+LATER = replace(ABSENT, reason=WAITING)
 EMPTY = Cell(np.nan, np.nan, np.nan, 0, 0, shown="")
 """Where nothing is expected."""
 

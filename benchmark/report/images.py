@@ -65,5 +65,5 @@ def _models(
         known = seeds[model, trainer]
         refit, refits = pd.factorize(own["refit"])
         values = np.full((len(known), len(refits), scores.shape[1]), np.nan)
-        values[known.get_indexer(own["seed"]), refit] = scores[own.index]
+        values[known.get_indexer(pd.Index(own["seed"])), refit] = scores[own.index]
         yield (str(model), str(trainer)), values

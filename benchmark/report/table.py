@@ -13,6 +13,7 @@ from benchmark.report.best import Scores, with_best
 from benchmark.report.caption import caption
 from benchmark.report.cells import (
     ABSENT,
+    LATER,
     NO_MORE,
     UNTRAINED,
     Cell,
@@ -211,7 +212,7 @@ def _cells(
     names, untrained = row_names(run.records), _untrained(run.records)
 
     def absent(row: tuple[str, str], column: Column) -> Cell:
-        return UNTRAINED if column.family == "cost" and row in untrained else ABSENT
+        return untrained.get(row, ABSENT) if column.family == "cost" else ABSENT
 
     def cells(key: Key, column: Column) -> list[Cell]:
         return [
@@ -239,11 +240,14 @@ def _cells(
     return by_column, controls
 
 
-def _untrained(records: pd.DataFrame) -> set[tuple[str, str]]:
-    """(model, trainer) of trainings that came to no model: nothing could be measured of it."""
+def _untrained(records: pd.DataFrame) -> dict[tuple[str, str], Cell]:
+    """(model, trainer) of trainings that came to no model, or not yet, as nothing was measured of it -> their cost."""
     measured = records[(records["family"] != "preflight") & (records["trainer"] != PRETRAINED)]
-    counts = measured.groupby(["model", "trainer"])["value"].count()
-    return {(str(model), str(trainer)) for model, trainer in counts[counts == 0].index}
+    return {
+        (str(model), str(trainer)): LATER if own["note"].eq(LATER.reason).all() else UNTRAINED
+        for (model, trainer), own in measured.groupby(["model", "trainer"])
+        if own["value"].isna().all()
+    }
 
 
 def _rows(records: pd.DataFrame, by_column: Sequence[Sequence[Cell]]) -> list[Row]:

@@ -47,21 +47,22 @@ class Estimate:
 MISSING = Estimate(np.nan, np.nan, np.nan, np.nan, 0)
 
 
-def estimate(scores: ArrayLike) -> Estimate:
+def estimate(scores: ArrayLike, unit: bool = True) -> Estimate:
     """Mean and 95% interval of scores of shape (n,), or (refits, n) where refits share the n images.
 
-    0/1 scores get Wilson's interval, others Student's t. For (refits, n) the parts of images (scores averaged over
-    refits) and of refits (means over images, t with refits - 1 degrees of freedom) are added as the module says; both
-    parts contain the images-by-refits noise, which errs on the wide side. NaN scores are left out.
+    0/1 scores of a measure whose range is 0 to 1 (`unit`) get Wilson's interval, others Student's t. For (refits, n)
+    the parts of images (scores averaged over refits) and of refits (means over images, t with refits - 1 degrees of
+    freedom) are added as the module says; both parts contain the images-by-refits noise, which errs on the wide side.
+    NaN scores are left out.
     """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim not in (1, 2):
         raise ValueError(f"scores of shape {array.shape}: an estimate takes (n,) or (refits, n)")
     seen = np.isfinite(array)
     if array.ndim == 1:
-        return _over_images(array[seen])
+        return _over_images(array[seen], unit)
     array, seen = array[seen.any(axis=1)], seen[seen.any(axis=1)]
-    images = _over_images(_means(array, seen, axis=0))
+    images = _over_images(_means(array, seen, axis=0), unit)
     return images if len(array) < 2 else _widened(images, _means(array, seen, axis=1))
 
 
@@ -130,8 +131,9 @@ def student(scores: Floats) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach, stderr, n)
 
 
-def _over_images(scores: Floats) -> Estimate:
-    proportion = np.isin(scores, (0.0, 1.0)).all()
+def _over_images(scores: Floats, unit: bool) -> Estimate:
+    # of another range (-1 to 1, 0 to eps) scores that happen to be 0 and 1 are no proportion
+    proportion = unit and np.isin(scores, (0.0, 1.0)).all()
     return wilson(float(scores.sum()), len(scores)) if proportion else student(scores)
 
 

@@ -19,7 +19,9 @@ from benchmark.storage.ledger import Ledger
 from benchmark.storage.rows import (
     COLUMNS,
     NO_CELL,
+    WAITING,
     Record,
+    completed,
     missing,
     of_cell,
     of_inspection,
@@ -159,9 +161,10 @@ def collect(folder: Path, book: Ledger, path: Path) -> tuple[pd.DataFrame, pd.Da
                 scores = {name: found[name] for name in names}
                 sheet.add(entry, scores, images)
                 rows += of_cell(entry, scores, info["reason"])
-            elif state == "failed":
-                rows.append(missing(entry, book.failures[entry.key]))
-    records = pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS)
+            else:
+                failed = state == "failed"
+                rows.append(missing(entry, book.failures[entry.key] if failed else WAITING))
+    records = pd.DataFrame([asdict(row) for row in completed(rows)], columns=COLUMNS)
     return records, verdicts.table(attacks)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.errors import IntegrityError
 from benchmark.statistics.intervals import MISSING, Estimate, estimate
-from benchmark.storage.ledger import Entry
+from benchmark.storage.ledger import Entry, Identity
 from benchmark.store import Store
 
 Floats = NDArray[np.floating[Any]]
@@ -23,8 +23,9 @@ class Record:
     """One measure of one model, with its interval.
 
     `model` is the architecture or the specification of a third-party checkpoint, `trainer` the label of the training
-    ("pgd_at (Linf 0.1)"; "pretrained" for third-party models). `value` is NaN where a cell failed or does not apply;
-    then `note` says why. `at` is the abscissa of a point on a curve (the removed fraction of ROAR), otherwise NaN.
+    ("pgd_at (Linf 0.1)"; "pretrained" for third-party models). `value` is NaN where a cell failed, does not apply or
+    is still to come; then `note` says so. `at` is the abscissa of a point on a curve (the removed fraction of ROAR),
+    otherwise NaN.
     """
 
     dataset: str
@@ -64,6 +65,8 @@ class Record:
 COLUMNS = [field.name for field in fields(Record)]
 LEVELS = {"PASS": 1.0, "WARN": 0.5, "FAIL": 0.0}
 """The value of a preflight check's row."""
+WAITING = "not computed yet"
+"""The note of a cell that was asked for and is still to come."""
 NO_CELL = ("preflight", "cost")
 """Rows of an inspection or of a training, under the metric's name."""
 
@@ -78,7 +81,7 @@ def of_cell(entry: Entry, scores: Mapping[str, Floats], reason: str) -> list[Rec
         measure, _, at = name.partition("@")
         rows.append(
             _record(
-                entry, measure, estimate(scores[name]),
+                entry, measure, estimate(scores[name], unit=entry.ranges[measure] == "0..1"),
                 at=float(at) if at else math.nan, headline=measure == headline,
             )
         )  # fmt: skip
@@ -99,6 +102,33 @@ def order(entry: Entry) -> Callable[[str], tuple[int, float]]:
 def missing(entry: Entry, reason: str) -> Record:
     """The row of a cell without a result."""
     return _record(entry, next(iter(entry.directions)), MISSING, headline=True, note=reason)
+
+
+def completed(rows: Sequence[Record]) -> list[Record]:
+    """The rows, and for a cell without a result one of every measure that its metric has for other models.
+
+    Which measures there are, the settings decide (controls), so that the card alone does not tell.
+    """
+    known: dict[Identity, dict[str, Record]] = {}
+    for row in rows:
+        if math.isnan(row.at) and not math.isnan(row.value):
+            known.setdefault(_column(row), {}).setdefault(row.measure, row)
+    found = []
+    for row in rows:
+        found.append(row)
+        if row.note and math.isnan(row.value):
+            found += [
+                replace(
+                    row, measure=name, direction=other.direction, range=other.range, headline=False
+                )
+                for name, other in known.get(_column(row), {}).items()
+                if name != row.measure
+            ]
+    return found
+
+
+def _column(row: Record) -> Identity:
+    return row.dataset, row.metric, row.params, row.threat
 
 
 def of_inspection(store: Store, entry: Entry, failure: str) -> list[Record]:
