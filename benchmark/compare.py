@@ -82,6 +82,7 @@ class Line:
     measure: str
     direction: str
     range: str
+    headline: bool
     runs: tuple[str, str]
     """The folders of A and of B, by as much of their paths as tells them apart."""
     reconstructions: tuple[bool, bool]
@@ -164,8 +165,8 @@ def compare(
 
 
 def takes(one: Choice, line: Line) -> bool:
-    """Whether a comparison is of what a word chooses, a measure that was named or a headline."""
-    return one.takes({**vars(line), "headline": True})
+    """Whether a comparison is of what a word chooses, a measure that it names or a headline."""
+    return one.takes(vars(line))
 
 
 def _possible(
@@ -312,7 +313,8 @@ def _lines(
             )
             yield Line(
                 dataset, a.name, b.name, family, metric, label, params, threat, measure,
-                str(cards[key]["direction"]), str(cards[key]["range"]), runs, reconstructions, (one, other), found,
+                str(cards[key]["direction"]), str(cards[key]["range"]), bool(cards[key]["headline"]),
+                runs, reconstructions, (one, other), found,
             )  # fmt: skip
 
 

@@ -323,6 +323,21 @@ def test_a_margin_that_is_no_number_is_called_one(three: Path) -> None:
         failures([gate("clean_accuracy:one")], compare(three, baseline="base"))
 
 
+def test_a_gate_on_the_headline_judges_no_other_measure_that_was_named(three: Path) -> None:
+    for name in ("records", "samples"):
+        table = pd.read_parquet(three / f"{name}.parquet")
+        margin = table.assign(measure="margin", headline=False)
+        margin.loc[margin["trainer"] == "near", "value"] -= 0.5
+        pd.concat([table, margin]).to_parquet(three / f"{name}.parquet")
+    words = ["clean_accuracy", "clean_accuracy.margin"]
+    lines = compare(three, models=("base", "near"), words=words)
+    assert [(line.measure, line.headline) for line in lines] == [
+        ("accuracy", True), ("margin", False),
+    ]  # fmt: skip
+    assert failures([gate("clean_accuracy:0.1")], lines) == []
+    assert len(failures([gate("clean_accuracy.margin:0.1")], lines)) == 1
+
+
 def test_measures_without_scores_are_named(three: Path) -> None:
     records = pd.read_parquet(three / "records.parquet")
     gini = records.assign(metric="gini", family="sharpness", measure="gini")

@@ -167,6 +167,18 @@ def test_seeds_are_checkpoints_of_their_own() -> None:
     assert [Path(path).stem[-5:] for path in claims(run(*rows))] == ["seed0", "seed1"]
 
 
+def test_of_several_radii_each_has_a_claim() -> None:
+    auto = [row for row in ROWS if row["metric"] == "auto_attack"]
+    half = [{**row, "threat": "Linf 4/255", "value": 0.6} for row in auto]
+    found = {path: json.loads(content) for path, content in claims(run(*ROWS, *half)).items()}
+    assert {path: content["eps"] for path, content in found.items()} == {
+        "cifar10/Linf/pgd_at-linf-8-255-eps-8-255.json": "8/255",
+        "cifar10/Linf/pgd_at-linf-8-255-eps-4-255.json": "4/255",
+        "cifar10/Linf/Wong2020Fast-eps-8-255.json": "8/255",
+        "cifar10/Linf/Wong2020Fast-eps-4-255.json": "4/255",
+    }
+
+
 def test_without_autoattack_there_is_no_claim() -> None:
     with pytest.raises(ReportError, match="it takes clean_accuracy and auto_attack"):
         claims(run(ROWS[0], ROWS[2]))

@@ -388,7 +388,10 @@ def test_what_does_not_beat_its_controls_has_a_double_dagger_and_is_not_bold(
     assert made.rows[0].cells[0].mean == max(row.cells[0].mean for row in made.rows)
     assert made.rows[1].cells[0].p > 0.05
     assert bold(made) == ["sound"]
-    assert [mark for mark, _ in made.footnotes] == ["‡"]
+    ((mark, note),) = made.footnotes
+    assert mark == "‡"
+    assert note.startswith("not significantly better than a control (p < 0.05 on the same images")
+    assert "interval" not in note
     assert "Sobel's edges" in made.caption
     edge, blurred = made.controls
     assert (edge.name, blurred.name) == ("control: edge", "control: blurred")
@@ -493,6 +496,9 @@ def test_without_single_images_a_control_is_beaten_where_the_interval_leaves_it_
     made = beside(None, scores)
     assert [row.cells[0].signs for row in made.rows] == ["", "‡", "‡"]
     assert {each.compared for row in made.rows for each in row.cells[0].beside} == {INTERVAL}
+    note = dict(made.footnotes)["‡"]
+    assert "not clearly better than a control (without scores of single images the int" in note
+    assert "p < 0.05" not in note
 
 
 def test_controls_stand_in_every_format(tmp_path: Path) -> None:

@@ -38,6 +38,10 @@ def test_the_table_has_the_mean_over_seeds() -> None:
         for r in table.rows
     }
     assert shown["standard"]["relative_seconds"].mean == pytest.approx(1.0)
+    time = shown["standard"]["relative_seconds"]
+    assert (time.seed_min, time.seed_max) == (0.9, 1.1)
+    assert time.seed_sd == pytest.approx(0.2 / math.sqrt(2))
+    assert math.isnan(shown["sagr"]["work"].seed_sd)
     assert shown["standard"]["epochs"].shown == "8"
     assert shown["sagr"]["work"].shown == "6.10"
     assert table.footnotes[0][0] == "†"

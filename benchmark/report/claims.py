@@ -1,7 +1,8 @@
 """RobustBench's claims: one JSON file a checkpoint, with the fields of its `model_info` folder. No torch.
 
 What a run cannot know (authors, venue, link) is null and to be filled in before a claim is made. RobustBench takes
-accuracies on all test images; the footnote says how many were measured here.
+accuracies on all test images; the footnote says how many were measured here. Of several radii of a norm
+each has a file.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ def _claims(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
         norm, _, eps = str(row["threat"]).partition(" ")
         if len(clean):
             name = _name(names[key[:2]], row, records)
+            # a leaderboard has one radius; who measured several chooses
+            if (usual["threat"].str.startswith(f"{norm} ") & same).sum() > 1:
+                name += f"-{file_stem('eps', eps)}"
             content = _content(row, clean.iloc[0], eps, key in masked)
             yield f"{row['dataset']}/{norm}/{name}.json", content
 

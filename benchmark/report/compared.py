@@ -74,7 +74,9 @@ ENDINGS = (*_TABLES, ".csv", ".json")
 def _row(line: Line) -> dict[str, Any]:
     """All of a line, in the measure's own unit; None where there is no number."""
     pairs = ("runs", "reconstructions", "unbeaten")
-    facts = {k: v for k, v in vars(line).items() if k not in (*pairs, "difference", "p")}
+    facts = {
+        k: v for k, v in vars(line).items() if k not in (*pairs, "headline", "difference", "p")
+    }
     for name, pair in zip(("run", "reconstruction", "unbeaten"), pairs, strict=True):
         facts |= dict(zip((f"{name}_a", f"{name}_b"), getattr(line, pair), strict=True))
     found = asdict(line.difference)

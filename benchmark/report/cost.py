@@ -38,12 +38,16 @@ def _table(dataset: str, trainings: pd.DataFrame) -> Table:
     known = {name: heading for name, heading in _COLUMNS.items() if trainings[name].notna().any()}
     means = trainings.groupby(["model", "trainer"], sort=False)
     values = means[list(known)].mean()
+    spreads = means[list(known)].agg(["min", "max", "std"])
     columns = tuple(_column(name, *heading, values[name]) for name, heading in known.items())
     seeds, daggers = means["seed"].nunique(), means["reconstruction"].any()
     rows = tuple(
         Row(
             name, *key, bool(daggers[key]),
-            tuple(_cell(float(values[c.measure][key]), c, int(seeds[key])) for c in columns),
+            tuple(
+                _cell(float(values[c.measure][key]), c, int(seeds[key]), spreads[c.measure].loc[key])
+                for c in columns
+            ),
         )
         for key, name in row_names(trainings).items()
     )  # fmt: skip
@@ -66,6 +70,7 @@ def _column(name: str, heading: str, direction: str, values: pd.Series) -> Colum
     return Column("cost", heading, "", name, direction.removeprefix("none"), scale, spec, "0..")
 
 
-def _cell(value: float, column: Column, seeds: int) -> Cell:
-    empty = Cell(value, np.nan, np.nan, 0, seeds, value, value)
+def _cell(value: float, column: Column, seeds: int, spread: pd.Series) -> Cell:
+    """`spread`: min, max and std over the seeds."""
+    empty = Cell(value, np.nan, np.nan, 0, seeds, *spread.astype(float))
     return empty if np.isnan(value) else replace(empty, shown=column.written(value))

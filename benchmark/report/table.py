@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.report.beside import Key, control, control_columns
-from benchmark.report.best import Scores, with_best
+from benchmark.report.best import INTERVAL, Scores, with_best
 from benchmark.report.caption import caption
 from benchmark.report.cells import (
     ABSENT,
@@ -40,9 +40,11 @@ from benchmark.report.read import ReportError, Run
 
 DAGGER = "reconstruction: the method was built from its abstract, its formula is not published."
 _NO_MORE = (
-    "not significantly better than a control (p < 0.05 on the same images after Holm's correction over the column): it "
-    "says no more than that control, and is not bold, even where it is the best of its column."
+    "not {better} than a control ({how}): it says no more than that control, and is not bold, even where it is the "
+    "best of its column."
 )
+_TESTED = "p < 0.05 on the same images after Holm's correction over the column"
+_APART = "{}the interval has to leave the control's mean out"
 _TITLES = {
     "main": "Robustness and interpretability",
     "all": "Robustness and interpretability",
@@ -283,5 +285,14 @@ def _footnotes(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     reasons = {c.mark: c.reason for row in rows for c in row.cells if c.mark}
     lines = [("†", DAGGER)] if any(row.dagger for row in rows) else []
     if any(c.unbeaten for row in rows for c in row.cells):
-        lines.append((NO_MORE, _NO_MORE))
+        lines.append((NO_MORE, _no_more([c for row in rows for c in row.cells])))
     return tuple(lines + sorted(reasons.items(), key=lambda note: (len(note[0]), note[0])))
+
+
+def _no_more(cells: Sequence[Cell]) -> str:
+    """What ‡ means: whether a test decided, or the intervals for want of scores of single images."""
+    ways = {each.compared for c in cells for each in c.beside if each.beaten is not None}
+    how = [_TESTED] * bool(ways - {INTERVAL})
+    how += [_APART.format("without scores of single images ")] * (INTERVAL in ways)
+    better = "significantly better" if ways - {INTERVAL} else "clearly better"
+    return _NO_MORE.format(better=better, how="; ".join(how))
