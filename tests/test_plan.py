@@ -5,6 +5,7 @@ import pytest
 from benchmark import keys, suite
 from benchmark.cards import ROOT, cards
 from benchmark.planner import plan, threat
+from benchmark.storage import ledger
 from benchmark.suite import Suite, SuiteError, changed, read, scaled
 from metrics.threat import L2, Linf
 
@@ -419,6 +420,15 @@ def test_the_version_of_a_method_includes_the_code_it_imports():
         "metrics/threat.py",
     } <= files
     assert not any(name.startswith("benchmark") for name in files)
+
+
+def test_the_ledger_has_what_a_method_is_given_by_its_data_set(tmp_path):
+    path = tmp_path / "s.toml"
+    two = '[[trainer]]\nname = "trades"\n[[trainer]]\nname = "standard"\n'
+    path.write_text(f'name = "x"\ndataset = "mnist"\n{two}[[metric]]\nname = "clean_accuracy"\n')
+    cells = plan(read(str(path))).cells
+    found = {c.training.label: ledger.described(c).settings for c in cells}
+    assert found == {"trades (Linf 0.3)": '{"beta": 1.0}', "standard": ""}
 
 
 def test_retrain_changes_the_recipe_of_retrainings_alone(tmp_path):

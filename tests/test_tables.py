@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +303,21 @@ def test_the_caption_names_settings_that_headings_do_not_tell() -> None:
     assert "Gini" not in said
     usual = tables(Run(tidy(pd.DataFrame(rows).assign(params=""))), "all")[0]
     assert "other than the defaults" not in usual.caption
+
+
+def test_the_caption_names_settings_of_methods_that_come_from_the_data_set() -> None:
+    run = run_of(everything(names=("standard", "trades (Linf 0.1)", "pgd_at (Linf 0.1, steps=3)")))
+    given = {
+        "standard": "", "trades (Linf 0.1)": '{"beta": 1.0}',
+        "pgd_at (Linf 0.1, steps=3)": '{"loss": "margin", "steps": 3}',
+    }  # fmt: skip
+    rows = [{"trainer": name, "settings": own} for name, own in given.items() for _ in range(2)]
+    told = tables(replace(run, trainings=pd.DataFrame(rows).assign(dataset="digits")), "main")[0]
+    assert (
+        "The data set's own settings of methods: trades (Linf 0.1): beta=1.0; "
+        "pgd_at (Linf 0.1, steps=3): loss=margin."
+    ) in told.caption
+    assert "own settings" not in tables(run, "main")[0].caption
 
 
 def test_without_single_images_intervals_decide_and_the_caption_says_so() -> None:

@@ -36,11 +36,12 @@ def caption(
     refits: bool = False,
     controls: Collection[str] = (),
     spread: Spread = "interval",
+    trainings: pd.DataFrame | None = None,
 ) -> str:
     """Sentences that fit these cells.
 
     `data` says which images were used, `refits` whether a measure has several, `controls` which stand below, `spread`
-    what stands behind the means.
+    what stands behind the means, `trainings` what the methods were given (benchmark/storage/trainings.py).
     """
     known = [c for c in cells if c.seeds]
     used = f"Data: {data}." if data else ""
@@ -64,6 +65,7 @@ def caption(
         else "",
         "Arrows point to the better direction." if any(column.arrow for column in columns) else "",
         _bold(cells) if any(c.best for c in cells) else "",
+        _methods(trainings),
         _settings(columns),
         _controls(controls, cells),
     ]
@@ -111,6 +113,19 @@ def _bold(cells: Sequence[Cell]) -> str:
         + " Without scores of single images: all whose interval holds the best's mean."
         * (INTERVAL in ways)
     )
+
+
+def _methods(trainings: pd.DataFrame | None) -> str:
+    """Settings of methods that come from the data set or a paper's recipe: their names do not tell them."""
+    if trainings is None or "settings" not in trainings:
+        return ""
+    said: dict[str, None] = {}
+    given = trainings[["trainer", "settings"]].dropna().drop_duplicates()
+    for name, settings in given.itertuples(index=False):
+        words = [f"{k}={word}" for k, word in in_words(settings).items() if f"{k}=" not in name]
+        if words:
+            said[f"{name}: {', '.join(words)}"] = None
+    return f"The data set's own settings of methods: {'; '.join(said)}." if said else ""
 
 
 def _settings(columns: Sequence[Column]) -> str:

@@ -125,6 +125,7 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
         refits,
         below,
         run.spread,
+        run.trainings,
     )
     return Table(
         names[0],

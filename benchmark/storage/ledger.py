@@ -51,6 +51,8 @@ class Entry:
     model_key: str
     inspection_key: str
     key: str
+    settings: str = ""
+    """Settings of the training's method that are not its card's defaults, as JSON."""
     of_suite: bool = False
     """Whether the suite's file asks for it, and not only the options of a command."""
 
@@ -85,6 +87,7 @@ def entry(cell: Cell, **facts: Any) -> Entry:
         family=metric.family,
         label=metric.label(dict(cell.metric.settings)),
         params=str(cell.metric),
+        settings=str(training.trainer or ""),
         directions={m.name: m.direction if m.direction != "none" else "" for m in metric.measures},
         ranges={m.name: m.range for m in metric.measures},
         **facts,
