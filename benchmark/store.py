@@ -148,13 +148,25 @@ _BEFORE_PLAN = (".lock", ".writing-*", "errors.log", "running", "stale", "store.
 """What a run that was killed at its very beginning may leave."""
 
 
+def no_plan(folder: Path) -> str:
+    """What a folder without a run's plan is, in words."""
+    if (folder / "records.parquet").is_file():
+        return (
+            f"{folder} holds the results of a run without its plan.json, as they are published: bench report, compare "
+            "and export read them, and nothing can be added"
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        return f"{folder} is not empty and holds no run (it has no plan.json)"
+    return f"{folder} is not a run's folder: it has no plan.json"
+
+
 def locked(folder: Path) -> FileLock:
     """The right to write into a folder, for one run at a time; StoreError if it cannot be had."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = [p for p in folder.iterdir() if not any(map(p.match, _BEFORE_PLAN))]
         if others and not (folder / "plan.json").is_file():
-            raise StoreError(f"{folder} is not empty and holds no run; give another with --out")
+            raise StoreError(f"{no_plan(folder)}; give another folder with --out")
         # `bench status` holds it for an instant, to see whether it can be had
         lock = FileLock(folder / ".lock", timeout=0.5)
         lock.acquire()

@@ -147,6 +147,9 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
     with pytest.raises(StoreError, match="is not empty and holds no run"):
         locked(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "records.parquet").touch()
+    with pytest.raises(StoreError, match="as they are published: bench report, compare and export"):
+        locked(tmp_path)
     with pytest.raises(StoreError, match="cannot write to"):
         locked(tmp_path / "thesis.tex")
 

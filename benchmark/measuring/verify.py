@@ -25,7 +25,7 @@ from benchmark.measuring.training import model
 from benchmark.plan import DataSpec, Part, Training
 from benchmark.storage import ledger
 from benchmark.storage.ledger import Entry
-from benchmark.store import Store, StoreError
+from benchmark.store import Store, StoreError, no_plan
 from metrics import threat as threats
 from trainers.recipe import Recipe
 
@@ -73,7 +73,7 @@ def examples(folder: Path) -> tuple[list[Entry], int]:
     """The cells of a run that keep adversarial examples, and the number of attacks that keep none."""
     book, store = ledger.read(folder), Store(folder)
     if book is None:
-        raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
+        raise StoreError(no_plan(folder))
     found = [entry for entry in book.entries if store.has(KIND, entry.key)]
     attacks = [e for e in book.entries if "robust_accuracy" in e.directions and e not in found]
     return found, sum(book.state(store, entry) == "done" for entry in attacks)

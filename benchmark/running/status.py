@@ -19,7 +19,7 @@ from benchmark.running.expected import Expected, Left
 from benchmark.running.live import Note, Run
 from benchmark.storage import ledger, manifest
 from benchmark.storage.ledger import Entry, Ledger
-from benchmark.store import Store, StoreError
+from benchmark.store import Store, StoreError, no_plan
 from benchmark.suite import Suite
 
 STATES = ("done", "running", "failed", "waiting")
@@ -59,7 +59,7 @@ def status(folder: Path) -> Status:
     """The status of a folder; StoreError if it holds no run."""
     book, store, made = ledger.read(folder), Store(folder), manifest.read(folder)
     if book is None:
-        raise StoreError(f"{folder} is not a run's folder: it has no plan.json")
+        raise StoreError(no_plan(folder))
     run = live.run_in(folder)
     notes = live.notes(folder) if run else []
     at = {note.name for note in notes}
