@@ -188,8 +188,7 @@ def test_intervals_cover_the_difference_and_p_keeps_its_level(kind: str) -> None
     covered = float(np.mean([d.low <= 0 <= d.high for d in found]))
     wrong = float(np.mean([d.p < 0.05 for d in found]))
     # 600 trials are 2 standard errors of 1.8%; the exact test on few discordant images is below its level
-    # where few images tell the two apart, the made-up ones make it wide
-    assert 0.925 <= covered <= (1 if "right" in kind else 0.98), f"{kind}: {covered:.3f}"
+    assert 0.925 <= covered <= 0.98, f"{kind}: {covered:.3f}"
     assert wrong <= 0.075, f"{kind}: {wrong:.3f}"
 
 
@@ -222,11 +221,7 @@ def test_seeds_of_01_scores_that_all_images_agree_on_leave_an_interval_and_a_p()
         assert same.p == 1
         more = difference(np.ones((seeds, 5)), np.zeros((seeds, 5)))
         assert more.low < 1
-        assert 0.01 < more.p < 0.1
-    one, three = (difference(np.ones((seeds, 5)), np.zeros((seeds, 5))) for seeds in (1, 3))
-    assert (one.low, one.high) == pytest.approx((three.low, three.high))
-    centre, error = 5 / 7, math.sqrt((1 - (5 / 7) ** 2) / 7)
-    assert three.p == pytest.approx(2 * stats.t.sf(centre / error, 6))
+        assert more.p == mcnemar(5, 0), "no flip of five signs is rarer"
 
 
 def test_correlations_are_scipys() -> None:

@@ -99,7 +99,7 @@ def _compared(
     pairs = {
         i: (own, other)
         for i, (own, other) in enumerate(zip(scores, given.scores, strict=True))
-        if own is not None and other is not None
+        if known[i] and own is not None and other is not None
     }
     tested = {i: d for i, d in zip(pairs, _differences(pairs.values()), strict=True) if d.test}
     corrected = dict(zip(tested, holm([d.p for d in tested.values()]), strict=True))

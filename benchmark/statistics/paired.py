@@ -13,10 +13,12 @@ from three seeds on, whether the trainings do, whatever their seed.
   networks is part of the error, it is a t test: the variances over images and over the networks of either model add up,
   what they share (the noise of an image under a network) counts once, and Satterthwaite's degrees of freedom say how
   well the sum is known.
-- *interval*: with a spread of networks the one of that t test. Otherwise Student's t over the images' differences. With
-  skewed scores a bootstrap covers less often than t.
-- *0/1 scores*: to both, the t test and the interval, there is one image more on which only the one model is right and
-  one on which only the other is (Bonett & Price 2012), so that it is no point, and p not 0, where all images agree.
+- *interval*: with a spread of networks the one of that t test. Otherwise Student's t over the images' differences; for
+  0/1 scores after one image more on which only the one model is right and one on which only the other is (Bonett &
+  Price 2012), so that it is no point where all images agree. With skewed scores a bootstrap covers less often than t.
+- *0/1 scores* with a spread of networks: where neither images nor networks vary the interval is that one, too, and p is
+  no smaller than the signs of the images that differ allow (2 / 2^m of m). With the two images in every such test a
+  true null would be rejected in 1% instead of 4%, where a twentieth of the images is right.
 - *detectable*: the true difference that a comparison like this one finds (p < 0.05, uncorrected) four times in five.
 
 docs/statistics.md has the figures that these choices rest on (tests/peers/coverage.py prints them).
@@ -40,6 +42,8 @@ FLIPS = 9_999
 POWER = 0.8
 _SEED = 20_231_117
 """Of the flips: the same records give the same p values."""
+_NOTHING = 1e-12
+"""A variance that is rounding: an image that differs makes it larger."""
 _BLOCK = 1_000
 """Flips that are multiplied at once: what is held of them is small whatever the number of images."""
 
@@ -131,7 +135,9 @@ def _difference(one: Floats, other: Floats, test: str, flipped: Floats | None) -
     if flipped is not None:
         p = _share(d, flipped)
     else:
-        p = mcnemar(higher, lower) if test == MCNEMAR else _tail(centre, stderr, freedom)
+        p = mcnemar(higher, lower) if test == MCNEMAR else _tail(value, stderr, freedom)
+        if _binary(one) and _binary(other):
+            p = max(p, min(1.0, 2.0 ** (1 - higher - lower)))
     reach = stderr * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
     detectable = reach + stderr * float(stats.norm.ppf(POWER))
     return Difference(
@@ -142,14 +148,15 @@ def _difference(one: Floats, other: Floats, test: str, flipped: Floats | None) -
 
 def _error(d: Floats, one: Floats, other: Floats) -> tuple[float, float, float]:
     """The centre of the interval, the standard error and its degrees of freedom."""
-    binary = _binary(one) and _binary(other)
-    if binary:  # images that all agree on say nothing of how many there are that do not
-        d = np.concatenate([d, [1.0, -1.0]])
-    n, spread = len(d), float(d.var(ddof=0 if binary else 1))
+    n, binary = len(d), _binary(one) and _binary(other)
     networks = [_networks_part(scores) for scores in (one, other) if _spread(scores)]
     shared = sum(noise for _, noise in networks)
-    parts = [_Part(max(0.0, spread - shared) / n, n - 1), *(part for part, _ in networks)]
+    images = _Part(max(0.0, float(d.var(ddof=1)) - shared) / n, n - 1)
+    parts = [images, *(part for part, _ in networks)]
     variance = sum(part.variance for part in parts)
+    if binary and (not networks or variance < _NOTHING):
+        d = np.concatenate([d, [1.0, -1.0]])
+        return float(d.mean()), float(d.std() / np.sqrt(len(d))), len(d) - 1
     weights = sum(part.variance**2 / part.freedom for part in parts)
     return float(d.mean()), float(np.sqrt(variance)), variance**2 / weights if weights else n - 1
 
