@@ -7,8 +7,9 @@ import pytest
 
 from benchmark import cards as room
 from benchmark import suite
-from benchmark.cards import CardError, card, cards
+from benchmark.cards import KINDS, CardError, card, cards
 from benchmark.cards.catalogue import describe
+from benchmark.cards.docstrings import entries, split
 from benchmark.controls import counted
 from benchmark.planner import plan
 
@@ -63,6 +64,29 @@ def test_every_trainer_and_metric_has_a_complete_card():
         "sagr",
         "adv_gsct",
     }
+
+
+def test_every_word_of_a_section_arrives():
+    for kind in KINDS:
+        for found in cards(kind).values():
+            for title in {"Args", "Measures"} & set(found.sections):
+                text = found.sections[title]
+                read = list(entries(text))
+                assert [w for e in read for w in ": ".join(e).split()] == text.split(), found.name
+                named = {p.name for p in found.parameters} if title == "Args" else set(dict(read))
+                assert set(dict(read)) <= named, found.name
+
+
+def test_a_single_entry_goes_on_over_lines_as_several_do():
+    text = "One.\n\nFormula: a\n    + b\nArgs:\n    share: What is\n        taken.\nCost: none\n"
+    definition, sections = split(text)
+    assert definition == "One."
+    assert sections == {
+        "Formula": "a\n+ b",
+        "Args": "share: What is\n    taken.",
+        "Cost": "none",
+    }
+    assert dict(entries(sections["Args"])) == {"share": "What is taken."}
 
 
 def test_a_users_file_is_read_and_not_run(tmp_path):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
+from textwrap import dedent
 from typing import Literal
 
 from benchmark.errors import BenchError
@@ -38,8 +38,14 @@ def split(docstring: str) -> tuple[str, dict[str, str]]:
     """Free text, and the sections that begin with a known word and a colon."""
     heading = re.compile(rf"^({'|'.join(SECTIONS)}):[ \n]", re.MULTILINE)
     parts = heading.split(docstring + "\n")
-    texts = (inspect.cleandoc(" " * 4 + part) if "\n" in part else part for part in parts[2::2])
-    return parts[0].strip(), dict(zip(parts[1::2], (text.strip() for text in texts), strict=True))
+    return parts[0].strip(), dict(zip(parts[1::2], map(_dedented, parts[2::2]), strict=True))
+
+
+def _dedented(part: str) -> str:
+    """A section without its indentation; what stands beside the heading has none of it."""
+    beside, newline, under = part.partition("\n")
+    whole = not beside or beside.startswith(" ")  # all of it stands under the heading
+    return (dedent(part) if whole else beside + newline + dedent(under)).strip()
 
 
 def entries(section: str) -> Iterator[tuple[str, str]]:
