@@ -73,6 +73,17 @@ def _surrogate_setting(metric: Card) -> Parameter | None:
     return found if found and "surrogate" in attributes(metric.path) else None
 
 
+def _setting(found: Card, key: str, value: object) -> Parameter:
+    """The setting of this name; CardError says where it belongs if it is another thing's."""
+    of_threat = {"eps", "epsilon", "radius", "norm"} - {p.name for p in found.parameters}
+    if found.needs_threat and key in of_threat:
+        usual = value if isinstance(value, int | float) else "8/255"
+        raise CardError(
+            f"{found.name} has no setting {key!r}: norm and radius are its threat, as in threat = 'Linf {usual}'"
+        )
+    return found.parameter(key)
+
+
 def _check_stems(suite: Suite) -> None:
     """SuiteError if two files of the user's define methods of one name: they would share a row or column."""
     for place, entries in (("trainer", suite.trainer), ("metric", suite.metric)):
@@ -103,6 +114,7 @@ def _factor(text: str, written: str) -> float:
         raise ValueError(f"threat {text!r} needs a number after *, as in 'Linf *0.5'") from None
 
 
+_EMPTY = "[]: an empty grid, for which nothing would run; give a value, or a list of them"
 _NO_GRID = "a recipe takes one value, it is no grid; write a [[trainer]] for each, with recipe = {{ {} = ... }}"
 
 
@@ -253,10 +265,12 @@ class _Planner:
     def _choices(self, place: str, found: Card, key: str, value: object) -> list[object]:
         """The values of a setting: a list is a grid (a list of lists where one value is itself a list)."""
         try:
-            parameter = found.parameter(key)
+            parameter = _setting(found, key, value)
             is_grid = isinstance(value, list) and (
                 not parameter.takes_list or (bool(value) and isinstance(value[0], list))
             )
+            if is_grid and not value:
+                raise CardError(f"{key} = {_EMPTY}")
             values: Sequence[object] = value if is_grid else [value]  # type: ignore[assignment]
             return [parameter.check(each) for each in values]
         except CardError as error:
@@ -268,6 +282,8 @@ class _Planner:
                 raise SuiteError(f"{self.suite.file}: {place}: {found.name} takes no threat")
             return [None]
         written = self.suite.threat if entry.threat is None else entry.threat
+        if written == []:
+            raise SuiteError(f"{self.suite.file}: {place} = {_EMPTY}")
         try:
             return [
                 threat(text, self.facts.threats)

@@ -152,6 +152,11 @@ def test_a_suite_says_which_controls_stand_beside_its_maps(tmp_path, line, expec
     assert roar.settings == (), "a metric's own setting of this name is another matter"
 
 
+def test_a_metric_with_controls_of_its_own_may_have_none(tmp_path):
+    made = planned(tmp_path, TRAINER + '[[metric]]\nname = "roar"\ncontrols = []\n')
+    assert made.cells[0].metric.settings == (("controls", ()),)
+
+
 def test_a_scale_may_have_other_controls(tmp_path):
     text = 'name = "s"\n' + TRAINER + GINI + "[scale.small]\ncontrols = false\n"
     (tmp_path / "s.toml").write_text(text)
@@ -239,6 +244,15 @@ def test_what_the_issue_of_quick_asks_for():
         ('[[metric]]\nname = "pgd"\nthreat = "L7 1"', r"unknown norm 'L7' .*valid: Linf, L2"),
         ('[[metric]]\nname = "pgd"\nthreat = "Linf *x"', r"'Linf \*x' needs a number after \*"),
         (GINI + 'threat = "Linf"', "gini takes no threat"),
+        (TRAINER + 'beta = []\n' + METRIC, r"trainer\[0\]: beta = \[\]: an empty grid"),
+        (TRAINER + GINI + 'attribution = []', r"metric\[0\]: attribution = \[\]: an empty grid"),
+        ('[[metric]]\nname = "pgd"\nthreat = []', r"metric\[0\]\.threat = \[\]: an empty grid"),
+        ('[[metric]]\nname = "roar"\npercents = []', r"percents = \[\]: an empty list; give one number"),
+        ('[[metric]]\nname = "roar"\npercents = [[10], []]', r"percents = \[\]: an empty list"),
+        ('[[metric]]\nname = "roar"\npercents = 50', r"percents = 50: give a list, as in \[50\]"),
+        ('[[metric]]\nname = "pgd"\neps = 0.3', r"no setting 'eps': .*as in threat = 'Linf 0\.3'"),
+        ('[[trainer]]\nname = "roar"\n' + METRIC, r"no trainer 'roar': it is a metric; .*--metric"),
+        ('[[metric]]\nname = "mart"', r"no metric 'mart': it is a trainer; write it under \[\[trainer\]\]"),
         (GINI + 'attribution = "gradent"', "= 'gradent': Input should be 'gradient'"),
         ('[[trainer]]\nname = "trade"\n' + METRIC, r"no trainer 'trade' \(did you mean 'trades'\?\)"),
         (TRAINER + 'betta = 1.0\n' + METRIC, r"no setting 'betta' \(did you mean 'beta'\?\)"),

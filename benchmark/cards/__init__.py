@@ -96,8 +96,17 @@ def card(kind: Kind, name: str) -> Card:
         return _read(kind, path, family="own" if kind == "metrics" else "", module="")
     known = cards(kind)
     if name not in known:
-        raise CardError(f"no {kind.removesuffix('s')} {name!r}{nearest(name, list(known))}")
+        raise CardError(f"no {kind.removesuffix('s')} {name!r}{_elsewhere(kind, name)}")
     return known[name]
+
+
+def _elsewhere(kind: Kind, name: str) -> str:
+    """The end of the message: a metric in a trainer's place or the reverse, or the nearest names."""
+    others: dict[Kind, Kind] = {"trainers": "metrics", "metrics": "trainers"}
+    if kind in others and name in cards(others[kind]):
+        what = others[kind].removesuffix("s")
+        return f": it is a {what}; write it under [[{what}]] or after --{what}"
+    return nearest(name, list(cards(kind)))
 
 
 def own(name: str) -> Card:

@@ -31,11 +31,20 @@ class Parameter:
 
     def check(self, value: object) -> object:
         """The value as the method takes it; CardError if it does not fit the annotation."""
+        if self.takes_list and value is not None:
+            self._check_list(value)
         adapter: TypeAdapter[object] = TypeAdapter(self.type, config=ConfigDict(strict=True))
         try:
             return adapter.validate_python(tuple(value) if isinstance(value, list) else value)
         except ValidationError as error:
             raise CardError(f"{self.name} = {value!r}: {error.errors()[0]['msg']}") from None
+
+    def _check_list(self, value: object) -> None:
+        """CardError unless it is a list, and of numbers one with some: names may be none of them (controls = [])."""
+        if not isinstance(value, list | tuple):
+            raise CardError(f"{self.name} = {value!r}: give a list, as in [{value!r}]")
+        if not value and re.search(r"\b(int|float)\b", self.annotation):
+            raise CardError(f"{self.name} = []: an empty list; give one number at least")
 
     @property
     def takes_list(self) -> bool:
