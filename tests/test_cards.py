@@ -184,7 +184,7 @@ def test_a_metric_says_what_it_measures_and_which_way_is_better(tmp_path):
         assert "add 'Measures:' and under it, indented, 'good (higher, 0..1): What it " in message
     first = "Measures:\n        size (none, 0..1): What.\n        good (higher, 0..1): What."
     assert "'size' is the first" in _wrong(tmp_path, "metrics", _metric(first))
-    (tmp_path / "mine.py").write_text("def mine(model, x, y, step): pass")
+    (tmp_path / "mine.py").write_text("@from_loss\ndef mine(model, x, y, step): pass")
     assert card("trainers", str(tmp_path / "mine.py")).measures == ()
 
 
@@ -238,6 +238,27 @@ def test_a_setting_needs_a_default_and_what_the_harness_passes_is_none(tmp_path)
     assert [parameter.name for parameter in found.parameters] == ["beta"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        ("trainers", "def mine(model, x, y, step): ...", "put `@from_loss` (of trainers.base) above `def mine`"),
+        ("trainers", "def mine(model, setup, *, a=1): ...", "put `@from_objective` (of trainers.base)"),
+        ("trainers", _metric(), "mine is a metric; write it under [[metric]] or after --metric"),
+        ("metrics", "@base.from_loss\ndef mine(model, x, y, step): ...", "mine is a trainer; write it under"),
+        ("trainers", "@from_loss\ndef mine(model, x, y, step, a=1): ...", "write `*, ` before a in def mine"),
+        ("metrics", _metric(signature="case, a=1, b=2"), "write `*, ` before a in def mine"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_method_of_its_kind_says_so_before_it_runs(tmp_path, kind, text, message):
+    assert message in _wrong(tmp_path, kind, text)
+
+
+def test_show_says_what_a_metric_with_settings_by_position_lacks(tmp_path):
+    (tmp_path / "mine.py").write_text(_metric(signature="case, a=1"))
+    with pytest.raises(CardError, match="before a in def mine"):
+        describe(str(tmp_path / "mine.py"))
+
+
 def test_a_users_file_does_not_take_the_name_of_a_method(tmp_path, monkeypatch):
     text = "def trades(model, x, y, step): ..."
     assert "'trades' is the name of a trainer that exists; rename the file" in _wrong(
@@ -245,7 +266,7 @@ def test_a_users_file_does_not_take_the_name_of_a_method(tmp_path, monkeypatch):
     )
     with pytest.raises(CardError, match="write its name instead of its path"):
         card("trainers", str(room.ROOT / "trainers/trades.py"))
-    (tmp_path / "others.py").write_text("def special(model, x, y, step): ...")
+    (tmp_path / "others.py").write_text("@from_loss\ndef special(model, x, y, step): ...")
     monkeypatch.syspath_prepend(tmp_path)
     entry = importlib.metadata.EntryPoint("special", "others:special", "bench.trainers")
     monkeypatch.setattr(
@@ -314,8 +335,8 @@ def test_show_says_how_a_map_is_read_and_what_a_random_one_scores():
 
 
 TRAINERS = {
-    "loss": "def mine(model, x, y, step, *, beta: float = 1.0):",
-    "objective": "def mine(model, setup, *, beta: float = 1.0):",
+    "loss": "@from_loss\ndef mine(model, x, y, step, *, beta: float = 1.0):",
+    "objective": "@from_objective\ndef mine(model, setup, *, beta: float = 1.0):",
 }
 
 

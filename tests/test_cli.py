@@ -202,7 +202,7 @@ def test_weights_are_not_kept_under_an_ending_that_is_read_otherwise(place):
 )
 def test_settings_that_a_method_cannot_train_with_are_told_in_a_line(place, words, told):
     made = bench(place, "train", "--trainer", *words, "--epochs", 1, "--out", "mine.safetensors")
-    assert made.returncode == 1
+    assert made.returncode == 2
     assert told in " ".join(made.stderr.split())
     assert "Traceback" not in made.stderr
     assert not (place / "mine.safetensors").exists()
@@ -243,6 +243,18 @@ def test_a_user_file_is_a_trainer(place):
     assert made.returncode == 0, made.stderr
     assert "mine" in made.stdout
     assert "standard" in made.stdout
+
+
+def test_an_error_of_a_user_trainer_is_a_line_with_its_place(place):
+    (place / "mine.py").write_text(
+        'from trainers.base import from_loss\n\n@from_loss\ndef mine(model, x, y, step):\n    """Wrong."""\n'
+        "    return model(x, y)\n"
+    )
+    made = bench(place, "train", "--trainer", "./mine.py", "--epochs", 1)
+    assert made.returncode == 1
+    assert "Traceback" not in made.stderr
+    assert "mine (epochs=1): TypeError: " in " ".join(made.stderr.split())
+    assert "(line 6 of mine.py)" in " ".join(made.stderr.split())
 
 
 def test_a_failed_check_counts_under_strict_only(place):

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from benchmark.cards.docstrings import CardError, Measure, check_label, entries, measures, split
-from benchmark.cards.signatures import Parameter, aliases, settings
+from benchmark.cards.signatures import Parameter, aliases, check_kind, settings, takes_a_case
 
 Kind = Literal["trainers", "metrics", "attributions", "datasets", "models"]
 KINDS: tuple[Kind, ...] = ("trainers", "metrics", "attributions", "datasets", "models")
@@ -112,8 +112,8 @@ def _elsewhere(kind: Kind, name: str) -> str:
 def own(name: str) -> Card:
     """The card of a user's file: of a metric, which takes nothing but a case, or of a trainer."""
     path = _file(name)
-    taken = _function(path, _tree(path), path.stem).args
-    return card("metrics" if len([*taken.posonlyargs, *taken.args]) == 1 else "trainers", name)
+    function = _function(path, _tree(path), path.stem)
+    return card("metrics" if takes_a_case(function) else "trainers", name)
 
 
 def _file(name: str) -> Path:
@@ -176,6 +176,7 @@ def _read(kind: Kind, path: Path, family: str, module: str, name: str = "") -> C
     """The card of the function `name` (by default the file's own name) of a source file."""
     name, tree = name or path.stem, _tree(path)
     function = _function(path, tree, name)
+    check_kind(path, kind, function)
     # what a data set or architecture is stands at the head of its file
     described = tree if kind in ("datasets", "models") else function
     definition, sections = split(ast.get_docstring(described) or name)

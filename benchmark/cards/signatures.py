@@ -70,10 +70,47 @@ def settings(
             raise CardError(f"{path}: setting {name!r} needs a default, as in {name}: float = 0.5")
 
 
+def check_kind(path: Path, kind: str, function: ast.FunctionDef) -> None:
+    """CardError unless a function can be a method of its kind.
+
+    Refused are settings that are not keyword-only, which the card would not have; a metric in the place of a trainer or
+    the reverse; and a loss that nothing lifts into a trainer.
+    """
+    name = function.name
+    if kind in ("trainers", "metrics") and function.args.defaults:
+        first = _positional(function)[-len(function.args.defaults)].arg
+        raise CardError(
+            f"{path}: settings are keyword-only: write `*, ` before {first} in def {name}"
+        )
+    if kind == "metrics" and _is_lifted(function):
+        raise CardError(
+            f"{path}: {name} is a trainer; write it under [[trainer]] or after --trainer"
+        )
+    if kind == "trainers" and takes_a_case(function):
+        raise CardError(f"{path}: {name} is a metric; write it under [[metric]] or after --metric")
+    whole = function.args.kwarg or "recipe" in [each.arg for each in function.args.kwonlyargs]
+    if kind == "trainers" and not (whole or function.decorator_list):
+        lift = "from_objective" if len(_positional(function)) == 2 else "from_loss"
+        raise CardError(f"{path}: put `@{lift}` (of trainers.base) above `def {name}`")
+
+
+def takes_a_case(function: ast.FunctionDef) -> bool:
+    """Whether a method takes but one thing, as metrics do."""
+    return len(_positional(function)) == 1
+
+
+def _positional(function: ast.FunctionDef) -> list[ast.arg]:
+    return [*function.args.posonlyargs, *function.args.args]
+
+
+def _is_lifted(function: ast.FunctionDef) -> bool:
+    lifts = ("from_loss", "from_objective")
+    return any(ast.unparse(each).endswith(lifts) for each in function.decorator_list)
+
+
 def _check_is_no_loss(path: Path, function: ast.FunctionDef, name: str) -> None:
     """A trainer of the full form takes what the harness passes; a loss cannot have settings of these names."""
-    lifts = ("from_loss", "from_objective")
-    if any(ast.unparse(each).endswith(lifts) for each in function.decorator_list):
+    if _is_lifted(function):
         raise CardError(
             f"{path}: setting {name!r} has a name that the harness itself passes to trainers; rename it "
             "(a loss finds the threat in step.threat, an objective in setup.threat)"

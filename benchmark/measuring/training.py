@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -107,11 +108,14 @@ def train_to_file(
     snapshots = FileSnapshots(Path(f"{file}.unfinished"), key, device)
     try:
         trained = fit(data, training, device, on_epoch, snapshots)
-    except (
-        Diverged,
-        ValueError,
-    ) as error:  # a method raises ValueError for settings that it cannot train with
+    except Diverged as error:
         raise TrainingFailed(f"{training.label}: {error}") from None
+    except ValueError as error:  # of settings that a method cannot train with
+        raise BenchError(f"{training.label}: {error}") from None
+    except (BenchError, OSError):
+        raise
+    except Exception as error:
+        raise _told(training, error) from error
     net = {
         name.removeprefix("net."): value.cpu().contiguous()
         for name, value in trained.model.state_dict().items()
@@ -121,6 +125,16 @@ def train_to_file(
     write_atomically(file, lambda path: save_file(net, path, head))
     snapshots.discard()
     return f"file:{file}"
+
+
+def _told(training: Training, error: Exception) -> TrainingFailed:
+    """An error of a method's code in one line, with its place in the method's file."""
+    assert training.trainer is not None
+    own = training.trainer.card
+    calls = traceback.extract_tb(error.__traceback__)
+    at = [f" (line {c.lineno} of {own.path.name})" for c in calls if c.filename == str(own.path)]
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return TrainingFailed(f"{training.label}: {reason}{''.join(at[-1:])}")
 
 
 def model(place: Place, training: Training, key: str) -> nn.Module:
