@@ -285,12 +285,20 @@ class _Planner:
         if written == []:
             raise SuiteError(f"{self.suite.file}: {place} = {_EMPTY}")
         try:
-            return [
+            levels = [
                 threat(text, self.facts.threats)
                 for text in ([written] if isinstance(written, str) else written)
             ]
         except ValueError as error:
             raise SuiteError(f"{self.suite.file}: {place}: {error}") from None
+        wrong = [level for level in levels if found.norms and level.norm not in found.norms]
+        # under the suite's own threat it has no meaning there, which its row says
+        if wrong and entry.threat is not None:
+            valid = " or ".join(found.norms)
+            raise SuiteError(
+                f"{self.suite.file}: {place}: {found.name} is under {valid} alone, got {wrong[0]}"
+            )
+        return list(levels)
 
     def _label(self, part: Part, level: ThreatModel | None, entry: Entry, place: str) -> str:
         """The trainer's name with its threat, what differs from the data set's own settings, and what the entry varies:

@@ -8,7 +8,7 @@ import pytest
 from benchmark import cards as room
 from benchmark import suite
 from benchmark.cards import KINDS, CardError, card, cards
-from benchmark.cards.catalogue import describe
+from benchmark.cards.catalogue import catalogue, describe
 from benchmark.cards.docstrings import entries, split
 from benchmark.controls import counted
 from benchmark.planner import plan
@@ -323,6 +323,26 @@ def test_the_suite_of_interpretability_has_every_measure_of_maps_once_beside_its
         # noise is the control of the attack
         maps = "attribution" in valid and name != "attribution_attack"
         assert beside[name] == (3 if maps and "controls" not in valid else 0), name
+
+
+def test_a_method_for_one_norm_says_so_and_has_its_example():
+    text, facts = describe("certified_accuracy")
+    assert text.endswith("Takes a threat model under L2, as in threat = 'L2 0.5'.")
+    assert facts["norms"] == ("L2",)
+    assert describe("pgd")[0].endswith("Takes a threat model, as in threat = 'Linf 8/255'.")
+
+
+def test_a_reconstruction_is_listed_by_the_name_that_suites_take():
+    listed = {row["name"]: row["reconstruction"] for row in catalogue("trainers")}
+    assert set(listed) == set(cards("trainers"))
+    assert (listed["sagr"], listed["standard"]) == (True, False)
+
+
+def test_a_choice_by_the_name_of_its_module_tells_what_is_valid():
+    found = card("trainers", "pgd_at").parameter("attack_bn")
+    assert found.annotation == "eval | train"
+    with pytest.raises(CardError, match="Input should be 'eval' or 'train'"):
+        found.check("evl")
 
 
 def test_show_says_how_a_map_is_read_and_what_a_random_one_scores():

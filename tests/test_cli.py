@@ -64,7 +64,7 @@ def test_list_names_everything_and_speaks_json(place, what):
     assert rows
     for row in rows:
         assert row["name"] in text.stdout
-    expected = {"trainers": "sagr†", "metrics": "roar", "attributions": "gradient", "attacks": "auto_attack",
+    expected = {"trainers": "sagr", "metrics": "roar", "attributions": "gradient", "attacks": "auto_attack",
                 "datasets": "folder:PATH", "models": "resnet20", "suites": "quick"}  # fmt: skip
     assert expected[what] in [row["name"] for row in rows]
     assert "\x1b" not in text.stdout

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.executors import Job, Outcome, execute, in_processes, processes
+from benchmark.errors import BenchError
+from benchmark.executors import Job, Outcome, chosen, execute, in_processes, processes
 from benchmark.executors.schedule import TRIES, scheduled
 
 
@@ -87,6 +88,11 @@ def begun(jobs, size):
     pool = Recorded(size)
     list(scheduled(jobs, lambda: pool))
     return pool.begun
+
+
+def test_an_address_is_of_a_cluster():
+    with pytest.raises(BenchError, match="--address auto is of a Ray cluster; give --executor ray"):
+        chosen("processes", address="auto", workers=None, device="cpu")
 
 
 def test_jobs_wait_for_what_they_need():

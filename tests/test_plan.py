@@ -244,6 +244,8 @@ def test_what_the_issue_of_quick_asks_for():
         ('[[metric]]\nname = "pgd"\nthreat = "L7 1"', r"unknown norm 'L7' .*valid: Linf, L2"),
         ('[[metric]]\nname = "pgd"\nthreat = "Linf *x"', r"'Linf \*x' needs a number after \*"),
         (GINI + 'threat = "Linf"', "gini takes no threat"),
+        ('[[metric]]\nname = "certified_accuracy"\nthreat = ["L2", "Linf"]',
+         r"metric\[0\]\.threat: certified_accuracy is under L2 alone, got Linf 0\.1"),
         (TRAINER + 'beta = []\n' + METRIC, r"trainer\[0\]: beta = \[\]: an empty grid"),
         (TRAINER + GINI + 'attribution = []', r"metric\[0\]: attribution = \[\]: an empty grid"),
         ('[[metric]]\nname = "pgd"\nthreat = []', r"metric\[0\]\.threat = \[\]: an empty grid"),

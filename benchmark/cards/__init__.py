@@ -52,6 +52,12 @@ class Card:
         return "Threat" in self.sections
 
     @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms that the method is for; none: all."""
+        written = self.sections.get("Threat", "needed")
+        return () if written == "needed" else tuple(written.split(", "))
+
+    @property
     def reconstruction(self) -> bool:
         """Whether the method is built from an abstract, not from a published formula."""
         return "Reconstruction" in self.sections

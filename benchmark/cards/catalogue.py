@@ -12,7 +12,7 @@ from benchmark.datasets.defaults import names as dataset_names
 from benchmark.models import published
 
 
-def catalogue(what: str) -> list[dict[str, str]]:
+def catalogue(what: str) -> list[dict[str, Any]]:
     """One row per method of a kind: name and what a reader needs to choose."""
     if what == "suites":
         read = (suites.read(name) for name in suites.names())
@@ -33,7 +33,11 @@ def catalogue(what: str) -> list[dict[str, str]]:
         ]  # fmt: skip
     kind: Kind = what  # type: ignore[assignment]
     return [
-        {"name": card.name + ("†" if card.reconstruction else ""), "definition": card.summary}
+        {
+            "name": card.name,
+            **({"reconstruction": card.reconstruction} if kind == "trainers" else {}),
+            "definition": card.summary,
+        }
         for card in cards(kind).values()
     ]
 
@@ -114,7 +118,9 @@ def _card_text(card: Card) -> str:
             )
         )
     if card.needs_threat:
-        blocks.append("Takes a threat model, as in threat = 'Linf 8/255'.")
+        under = f" under {' or '.join(card.norms)}" if card.norms else ""
+        example = "Linf 8/255" if "Linf" in (card.norms or ("Linf",)) else f"{card.norms[0]} 0.5"
+        blocks.append(f"Takes a threat model{under}, as in threat = '{example}'.")
     return "\n\n".join(blocks)
 
 
@@ -127,7 +133,7 @@ def _measure_line(measure: Any) -> str:
 def _card_facts(card: Card) -> dict[str, Any]:
     return {
         "name": card.name, "kind": card.kind, "family": card.family,
-        "reconstruction": card.reconstruction, "needs_threat": card.needs_threat,
+        "reconstruction": card.reconstruction, "needs_threat": card.needs_threat, "norms": card.norms,
         "definition": card.definition,
         **{title.lower(): text for title, text in card.sections.items() if title not in ("Args", "Measures", "Threat")},
         "measures": [vars(measure) for measure in card.measures],

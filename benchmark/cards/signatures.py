@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
@@ -179,20 +180,23 @@ _NAMES: dict[str, Any] = {
 
 def _imported(tree: ast.Module) -> dict[str, Any]:
     """The names for a choice that a file imports from the rooms of the methods: `from metrics.fill import Fill`."""
+    rooms = ("metrics", "trainers")
     found: dict[str, Any] = {}
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            ("metrics.", "trainers.")
-        ):
-            file = _ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py")
-            if file.is_file():
-                known = aliases(ast.parse(file.read_text(encoding="utf-8")))
-                found |= {
-                    alias.asname or alias.name: known[alias.name]
-                    for alias in node.names
-                    if alias.name in known
-                }
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in rooms:
+            for alias in node.names:
+                # a name of a module, or a whole module: `from metrics import attacks`
+                known = _aliases_of(str(node.module)).get(alias.name)
+                whole = _aliases_of(f"{node.module}.{alias.name}")
+                if known or whole:
+                    found[alias.asname or alias.name] = known or SimpleNamespace(**whole)
     return found
+
+
+def _aliases_of(module: str) -> dict[str, Any]:
+    """The names for a choice that a module of ours defines; none if there is no such file."""
+    file = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    return aliases(ast.parse(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def aliases(tree: ast.Module) -> dict[str, Any]:

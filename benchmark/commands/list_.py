@@ -28,6 +28,8 @@ def list_(
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    for row in rows:
+        row["name"] += "†" * row.pop("reconstruction", False)
     table = Table(box=None, pad_edge=False)
     for column in rows[0]:
         table.add_column(column, no_wrap=column == "name")

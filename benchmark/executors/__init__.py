@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
+from benchmark.errors import BenchError
 from benchmark.executors import here, processes
 from benchmark.executors.jobs import Failure as Failure
 from benchmark.executors.jobs import Job as Job
@@ -44,9 +45,13 @@ def chosen(
 ) -> tuple[Execute, int]:
     """An executor and how many jobs it does at once: as many as `workers`, or as it has cores (or GPUs).
 
-    ClusterError if there is no Ray, or no cluster at this address.
+    ClusterError if there is no Ray, or no cluster at this address; BenchError for an address of no cluster.
     """
     if name == "processes":
+        if address:
+            raise BenchError(
+                f"--address {address} is of a Ray cluster; give --executor ray with it"
+            )
         return in_processes, workers or processes.usual(device)
     from benchmark.executors.cluster import connected
     from benchmark.executors.cluster import execute as on_nodes

@@ -31,7 +31,7 @@ def certified_accuracy(
     noisy images are not cut to [0, 1], as in the authors' code: the certificate is about untruncated noise.
 
     Label: Certified
-    Threat: needed
+    Threat: L2
     Formula: c = the most frequent class of `select` noisy images; k = how many of `samples` others are of class c;
         p = the one-sided lower Clopper-Pearson bound of k in `samples`; radius = sigma Phi^-1(p) if p > 1/2, else it
         abstains; certified = 1[c = y and radius >= eps]
@@ -51,7 +51,6 @@ def certified_accuracy(
         its setting `sigma`): other networks were never asked what they say of such images. No radius exceeds
         sigma Phi^-1(alpha^(1 / samples)), by the defaults 2.46 sigma with 1,000 samples and 3.81 sigma with 100,000:
         where eps is beyond it nothing can be certified. Of all certificates a share of up to `alpha` may be wrong.
-        L2 only.
     Paper: Cohen et al. 2019, "Certified adversarial robustness via randomized smoothing"
     """
     threat = case.needs_threat()
