@@ -20,7 +20,7 @@ from benchmark.controls import beside
 from benchmark.datasets.defaults import Defaults, NamedRecipe, UnknownDataset, defaults
 from benchmark.models import spec
 from benchmark.plan import Cell, DataSpec, Part, Plan, Training
-from benchmark.suite import Entry, Suite, SuiteError, expanded
+from benchmark.suite import Entry, Suite, SuiteError, expanded, misplaced
 from metrics import threat as threats
 from metrics.threat import ThreatModel
 from trainers.recipe import Recipe
@@ -81,6 +81,8 @@ def _setting(found: Card, key: str, value: object) -> Parameter:
         raise CardError(
             f"{found.name} has no setting {key!r}: norm and radius are its threat, as in threat = 'Linf {usual}'"
         )
+    if key not in [p.name for p in found.parameters] and misplaced(key):
+        raise CardError(f"{found.name} has no setting {key!r}{misplaced(key)}")
     return found.parameter(key)
 
 
@@ -205,7 +207,8 @@ class _Planner:
         for name in values:
             if name not in fields:
                 raise SuiteError(
-                    f"{self._told(place, changes, name)}: unknown key {name!r}{nearest(name, list(fields))}"
+                    f"{self._told(place, changes, name)}: unknown key {name!r}"
+                    f"{misplaced(name) or nearest(name, list(fields))}"
                 )
         given = self._given(place, changes, "architecture")
         self.named(f"{given}.architecture", "models", values["architecture"])

@@ -159,16 +159,20 @@ def read(name: str) -> Suite:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not TOML: {error}") from None
-    return _validated({**content, "file": str(path)})
+    suite = _validated({**content, "file": str(path)})
+    for scale in suite.scale:
+        scaled(suite, scale)
+    return suite
 
 
-def _validated(content: dict[str, Any]) -> Suite:
+def _validated(content: dict[str, Any], within: str = "") -> Suite:
+    """The suite of this content; SuiteError for what is wrong `within` a table of its file."""
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
         # a key that is unknown first: it is why another one is missing
         problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        raise SuiteError(f"{content['file']}: {_say(problem)}") from None
+        raise SuiteError(f"{content['file']}: {within}{_say(problem)}") from None
     _check_tables(suite)
     return suite
 
@@ -195,8 +199,8 @@ def _say(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         inner: dict[str, type[BaseModel]] = {"gallery": Gallery, "tables": OwnTable}
         fields = inner.get(str(problem["loc"][0]) if "." in place else "", Suite).model_fields
-        valid = [name for name in fields if name not in ("file", "whole")]
-        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), valid)}"
+        key, valid = str(problem["loc"][-1]), [name for name in fields if name not in _OURS]
+        return f"unknown key {place!r}{misplaced(key) or nearest(key, valid)}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing"
     if place in ("trainer", "metric") and isinstance(problem["input"], dict):
@@ -205,6 +209,17 @@ def _say(problem: Any) -> str:
     key = place.rpartition(".")[2]
     said = _WRITTEN[key] if of_kind and key in _WRITTEN else problem["msg"]
     return f"{place} = {problem['input']!r}: {said}"
+
+
+def misplaced(key: str) -> str:
+    """The end of an error message on an unknown key of a table: where it belongs if it is one of the suite's."""
+    if key not in Suite.model_fields or key in _OURS:
+        return ""
+    return f": {key!r} is a key of the suite; write it above the first [table]"
+
+
+_OURS = ("file", "whole")
+"""Fields of a suite that no file has."""
 
 
 def _place(loc: Sequence[str | int]) -> str:
@@ -239,7 +254,8 @@ def scaled(suite: Suite, name: str | None) -> Suite:
     for key, value in suite.scale[name].items():
         merged = isinstance(value, dict) and isinstance(content.get(key), dict)
         content[key] = {**content[key], **value} if merged else value
-    return _validated({**content, "name": f"{suite.name}-{name}", "file": suite.file})
+    own = {"name": f"{suite.name}-{name}", "file": suite.file}
+    return _validated({**content, **own}, f"scale.{name}: ")
 
 
 def changed(

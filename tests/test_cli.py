@@ -286,12 +286,23 @@ def _spec(place: Path, make) -> str:
 
 BAD = {
     "unknown suite": (["--suite", "smok"], r"no suite 'smok' (did you mean 'smoke'?)"),
-    "unknown data set": (["--dataset", "digit"], "did you mean 'digits'?"),
+    "unknown data set": (
+        ["--dataset", "digit"],
+        "bench: --dataset: unknown data set 'digit' (did you mean",
+    ),
     "no such folder": (["--dataset", "folder:nowhere"], "nowhere"),
     "data not there": (["--dataset", "mnist", "--data", "nowhere"], "nowhere"),
-    "unknown trainer": (["--trainer", "trade"], "no trainer 'trade' (did you mean 'trades'?)"),
-    "unknown metric": (["--metric", "ginni"], "no metric 'ginni' (did you mean 'gini'?)"),
-    "seeds": (["--seeds", "0,x"], "--seeds '0,x': whole numbers"),
+    "unknown trainer": (
+        ["--trainer", "trade"],
+        "bench: --trainer: no trainer 'trade' (did you mean 'trades'?)",
+    ),
+    "unknown metric": (
+        ["--metric", "ginni"],
+        "bench: --metric: no metric 'ginni' (did you mean 'gini'?)",
+    ),
+    "seeds": (["--seeds", "0,x"], "--seeds '0,x': different whole numbers"),
+    "negative seeds": (["--seeds", "0,-1"], "--seeds '0,-1': different whole numbers from 0 on"),
+    "split": (["--split", "train"], "Invalid value for '--split'"),
     "limit": (["--limit", "0"], "Invalid value for '--limit'"),
     "device": (["--device", "gpu"], "--device 'gpu': valid are auto, cpu, cuda"),
     "no file": (

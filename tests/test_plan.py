@@ -199,8 +199,9 @@ def test_a_wrong_scale_is_told(tmp_path):
     (tmp_path / "s.toml").write_text(
         'name = "s"\n[[metric]]\nname = "gini"\n[scale.small]\nlimits = 3\n'
     )
-    with pytest.raises(SuiteError, match=r"unknown key 'limits' \(did you mean 'limit'\?\)"):
-        scaled(read(str(tmp_path / "s.toml")), "small")
+    said = r"s\.toml: scale\.small: unknown key 'limits' \(did you mean 'limit'\?\)"
+    with pytest.raises(SuiteError, match=said):
+        read(str(tmp_path / "s.toml"))
 
 
 @pytest.mark.parametrize(
@@ -244,6 +245,10 @@ def test_what_the_issue_of_quick_asks_for():
         ('[[metric]]\nname = "pgd"\nthreat = "L7 1"', r"unknown norm 'L7' .*valid: Linf, L2"),
         ('[[metric]]\nname = "pgd"\nthreat = "Linf *x"', r"'Linf \*x' needs a number after \*"),
         (GINI + 'threat = "Linf"', "gini takes no threat"),
+        (METRIC + '[recipe]\ntrainer = []', r"recipe: unknown key 'trainer': 'trainer' is a key of the suite; write"),
+        (METRIC + 'controls = false', r"metric\[0\]: .* no setting 'controls': .* above the first \[table\]"),
+        (TRAINER + 'limit = 9\n' + METRIC, r"trainer\[0\]: trades has no setting 'limit': .* above the first"),
+        (METRIC + '[gallery]\nseeds = [0]', r"unknown key 'gallery\.seeds': 'seeds' is a key of the suite"),
         ('[[metric]]\nname = "certified_accuracy"\nthreat = ["L2", "Linf"]',
          r"metric\[0\]\.threat: certified_accuracy is under L2 alone, got Linf 0\.1"),
         (TRAINER + 'beta = []\n' + METRIC, r"trainer\[0\]: beta = \[\]: an empty grid"),

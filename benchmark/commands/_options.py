@@ -88,7 +88,7 @@ Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Use the first N test images only.")
 ]
 Split = Annotated[
-    str | None,
+    Literal["test", "validation"] | None,
     typer.Option(
         "--split",
         help="validation: measure on one half of the images held out of the training data, to choose settings (by the "

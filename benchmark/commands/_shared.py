@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -30,6 +30,9 @@ def planned_as(
     from benchmark.suite import changed, scaled
 
     _check_models(model or ())
+    _check_methods("trainer", trainer or ())
+    _check_methods("metric", metric or ())
+    _check_dataset(dataset)
     suite = changed(
         scaled(named_suite(name), scale), dataset=dataset, models=model or (), trainers=trainer or (),
         metrics=metric or (), seeds=_numbers(seeds), limit=limit, split=split,
@@ -48,13 +51,40 @@ def _check_models(texts: Sequence[str]) -> None:
             raise BenchError(f"--{error}") from None
 
 
-def _numbers(seeds: str | None) -> list[int]:
+def _check_methods(option: Literal["trainer", "metric"], names: Sequence[str]) -> None:
+    """BenchError that names the option unless these are methods or files of one's own."""
+    from benchmark.cards import CardError, card
+    from benchmark.suite import NONE
+
+    for name in names:
+        try:
+            if name != "*" and (option, name) != ("trainer", NONE):
+                card(f"{option}s", name)  # type: ignore[arg-type]
+        except CardError as error:
+            raise BenchError(f"--{option}: {error}") from None
+
+
+def _check_dataset(name: str | None) -> None:
+    from benchmark.datasets.defaults import UnknownDataset, defaults
+
     try:
-        return [] if seeds is None else [int(word) for word in seeds.split(",")]
+        if name is not None:
+            defaults(name)
+    except UnknownDataset as error:
+        raise BenchError(f"--dataset: {error}") from None
+
+
+def _numbers(seeds: str | None) -> list[int]:
+    words = [] if seeds is None else seeds.split(",")
+    try:
+        found = [int(word) for word in words]
     except ValueError:
+        found = [-1]
+    if any(seed < 0 for seed in found) or len(set(found)) < len(found):
         raise BenchError(
-            f"--seeds {seeds!r}: whole numbers with commas between them, as in 0,1,2"
-        ) from None
+            f"--seeds {seeds!r}: different whole numbers from 0 on with commas between them, as in 0,1,2"
+        )
+    return found
 
 
 def stem(name: str) -> str:
