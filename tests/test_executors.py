@@ -57,6 +57,7 @@ def test_here_a_failure_is_told_and_the_others_go_on(deeds, tmp_path):
     found = outcomes(jobs, 1)
     assert str(found["a"]) == "ValueError: its own trouble"
     assert str(found["b"]) == "its model failed: ValueError: its own trouble"
+    assert (found["a"].cause, found["b"].cause) == ("", "a")
     assert found["c"] is None
 
 

@@ -207,3 +207,16 @@ def test_seconds_survive_a_kill_and_a_cut_line(folder):
     assert manifest.read(folder)["seconds"] == {"cells/a": 10.0}
     live.seconds_noted(folder)
     assert live.seconds(folder) == {}
+
+
+def test_what_fails_for_a_training_has_no_line_of_its_own(folder):
+    text = io.StringIO()
+    empty = SimpleNamespace(data=SimpleNamespace(name="digits"), cells=())
+    cells = [Job(f"cells/{key}", f"cell {key}", print, (), ("models/m",)) for key in "ab"]
+    with display(Journal(Console(file=text, width=110)), folder, empty, 1, "bench run") as seen:  # type: ignore[arg-type]
+        seen.begin([job("models/m"), *cells])(Outcome(job("models/m"), Failure("nan"), 1.0))
+        for each in cells:
+            seen(Outcome(each, Failure("its model failed: nan", cause="models/m"), 0.0))
+    failed = [line for line in text.getvalue().splitlines() if line.startswith("failed")]
+    assert len(failed) == 1
+    assert failed[0].endswith("title [models/m]: nan (and so 2 jobs that need it)")

@@ -90,7 +90,7 @@ def _carried_out(
         )  # fmt: skip
     report(place.folder, quiet=journal.quiet)
     if not journal.quiet:  # each was shown when it failed, and nothing since
-        for title, reason in result.failed:
+        for title, reason in result.causes:
             journal.warn("failed", f"{title}: {reason}")
     for line in result.damaged:
         journal.warn("damaged", line)

@@ -43,6 +43,8 @@ class Failure:
     """Results cannot be written any more: no other job could keep its own."""
     spoilt: bool = False
     """Its process cannot do another job: a GPU that has met an error fails whatever comes next."""
+    cause: str = ""
+    """The job that failed first and that this one needs; empty if this is the one that failed."""
 
     def __str__(self) -> str:
         return self.reason
@@ -131,5 +133,6 @@ def blocked(job: Job, failed: Mapping[str, Failure]) -> Outcome | None:
     for name in job.needs:
         if name in failed:
             first = failed[name]
-            return Outcome(job, Failure(f"its model failed: {first.reason}", first.damage), 0.0)
+            reason = f"its model failed: {first.reason}"
+            return Outcome(job, Failure(reason, first.damage, cause=first.cause or name), 0.0)
     return None

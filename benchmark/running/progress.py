@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from benchmark.executors import Job, Outcome
+from benchmark.executors import Failure, Job, Outcome
 from benchmark.plan import Plan, Training
 from benchmark.running import live
 from benchmark.running.costs import guesses
@@ -60,9 +60,10 @@ class Display:
         left = self.left([])
         count = f"{self.done:{len(str(self.total))}}/{self.total} {self.share(left):4.0%}"
         line = f"{count} {outcome.seconds:8.1f} s  {outcome.job.title}"
-        if outcome.error:
-            self.journal.warn("failed", f"{line}: {outcome.error}")
-        else:
+        if outcome.error and not outcome.error.cause:
+            needing = sum(outcome.job.name in job.needs for job in self.waiting.values())
+            self.journal.warn("failed", f"{line}: {with_needing(outcome.error, needing)}")
+        elif not outcome.error:
             self.journal.say(f"{line}  ({left} left)" if self.waiting else line)
 
     def left(self, at: Iterable[Note]) -> Left:
@@ -76,6 +77,11 @@ class Display:
     def share(self, left: Left) -> float:
         """How much of the work is done, 0..1."""
         return self.spent / (self.spent + left.work) if self.spent or left.work else 1.0
+
+
+def with_needing(error: Failure, count: int) -> str:
+    """Why a job failed, and how many others could not begin for it: these have no lines of their own."""
+    return f"{error} (and so {count} job{'s' * (count > 1)} that need it)" if count else str(error)
 
 
 class _Bars(Progress):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from benchmark.running import live, refresh
 from benchmark.running.agenda import agenda, is_done, result
 from benchmark.running.announced import announced
 from benchmark.running.masked import masked
+from benchmark.running.progress import with_needing
 from benchmark.storage import ledger, manifest, records, shared
 from benchmark.storage.ledger import Entry, Ledger
 from benchmark.storage.thumbnails import keep_images
@@ -36,6 +38,8 @@ class Result:
     """Cells of earlier commands that were measured on other images and left the tables."""
     failed: tuple[tuple[str, str], ...]
     """(title, reason) of jobs that failed."""
+    causes: tuple[tuple[str, str], ...]
+    """The same of those that failed for no other, with how many did for them."""
     damaged: tuple[str, ...]
     """Stored files that are not what had been written."""
     unfit: tuple[tuple[str, str], ...]
@@ -234,7 +238,15 @@ def _summary(
         computed=sum(outcome.error is None for outcome in outcomes),
         dropped=dropped,
         failed=tuple((o.job.title, o.error.reason) for o in outcomes if o.error),
+        causes=tuple(_causes(outcomes)),
         damaged=damaged + tuple(o.error.reason for o in outcomes if o.error and o.error.damage),
         unfit=tuple(unfit),
         masked=tuple(masked(store, entries)),
     )
+
+
+def _causes(outcomes: list[Outcome]) -> Iterator[tuple[str, str]]:
+    needing = Counter(outcome.error.cause for outcome in outcomes if outcome.error)
+    for outcome in outcomes:
+        if outcome.error and not outcome.error.cause:
+            yield outcome.job.title, with_needing(outcome.error, needing[outcome.job.name])
