@@ -43,12 +43,8 @@ def folder(root: Path) -> Dataset:
     test = _mixed(_split(files[parts[-1]], size, TEST_IDS), "folder test")
     if len(parts) == 3:
         validation = _mixed(_split(files["val"], size, _VALIDATION_IDS), "folder validation")
-    elif len(train) > 1:
-        train, validation = hold_out(train)
     else:
-        raise DataError(
-            f"folder: {root / 'train'} has one picture; training and validation need one each at least"
-        )
+        train, validation = hold_out(train)
     return Dataset(f"folder:{root}", classes, train, validation, test)
 
 
@@ -64,6 +60,10 @@ def _classes(root: Path, parts: list[str]) -> tuple[str, ...]:
             raise DataError(
                 f"folder: {root / part} and {root / 'train'} differ in the classes {', '.join(sorted(differing))}"
             )
+    if len(found["train"]) == 1:
+        raise DataError(
+            f"folder: {root / 'train'} has one class, {', '.join(found['train'])}; a classifier needs two at least"
+        )
     return tuple(sorted(found["train"]))
 
 
