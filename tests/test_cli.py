@@ -215,6 +215,10 @@ def test_settings_that_a_method_cannot_train_with_are_told_in_a_line(place, word
         (["*"], "bench train trains one model"),
         (["standard", "--set", "name=x"], "--set name=... is no setting"),
         (["pgd_at", "--set", "threat=5"], "--set threat=... is no setting"),
+        (
+            ["jacobian", "--threat", "L2 0.5", "--recipe", "keep=last"],
+            "--threat L2 0.5: jacobian (keep=last) takes no",
+        ),
     ],
 )
 def test_what_is_not_one_training_is_refused(place, words, told):
@@ -231,6 +235,12 @@ def test_a_models_file_is_named_after_its_training(place):
     names = [path.name for path in sorted(place.glob("jacobian*.safetensors"))]
     assert len(names) == 2
     assert any("weight-0-1" in name for name in names)
+
+
+def test_a_threat_that_is_not_trained_against_is_said_to_choose_the_epoch(place):
+    made = bench(place, "train", "--trainer", "standard", "--threat", "L2 0.5", "--epochs", 1)
+    assert made.returncode == 0
+    assert "takes no threat: the epoch that is kept is chosen under L2 0.5" in made.stderr
 
 
 def test_a_user_file_is_a_trainer(place):

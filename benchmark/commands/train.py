@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.commands._options import Data, Device, Quiet, RecipeChanges, Settings, pairs
 from benchmark.commands._shared import device_named, err, stem
 from benchmark.errors import BenchError
+
+if TYPE_CHECKING:
+    from benchmark.plan import Training
 
 
 def train(
@@ -22,7 +25,14 @@ def train(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the weights, the batches and the attacks.")
     ] = 0,
-    threat: Annotated[str, typer.Option("--threat", help="Linf, L2 0.5, Linf 8/255.")] = "Linf",
+    threat: Annotated[
+        str | None,
+        typer.Option(
+            "--threat",
+            help="Linf (the default), L2 0.5, Linf 8/255. What is trained against, and what the epoch that is kept is "
+            "chosen under; for a trainer that takes none only the second.",
+        ),
+    ] = None,
     settings: Settings = None,
     recipe: RecipeChanges = None,
     epochs: Annotated[
@@ -61,7 +71,7 @@ def train(
             )
         entry = Entry(name=trainer, recipe=changes, **own)
         suite = Suite(
-            name="train", dataset=dataset, seeds=[seed], threat=threat, trainer=[entry],
+            name="train", dataset=dataset, seeds=[seed], threat=threat or "Linf", trainer=[entry],
             metric=[Entry(name="clean_accuracy")], file="bench train",
         )  # fmt: skip
         training, *others = make(suite).trainings
@@ -70,8 +80,24 @@ def train(
                 f"bench train trains one model, this asks for {len(others) + 1}: {training.label}; "
                 f"{'; '.join(other.label for other in others)}. A suite trains them all (bench run)"
             )
+        if threat:
+            _check_used(threat, training)
         target = file or Path(f"{stem(training.label)}-{stem(dataset)}-seed{seed}.safetensors")
         prepare()
         with epoch_lines(err, training, quiet) as line:
             spec = train_to_file(training, target, data, device_named(device), line)
     print(spec)
+
+
+def _check_used(threat: str, training: Training) -> None:
+    """BenchError for a threat that nothing would come of; a line where it is not trained against."""
+    if training.threat or not training.recipe:
+        return
+    if training.recipe.keep == "last":
+        raise BenchError(
+            f"--threat {threat}: {training.label} takes no threat, and none chooses the epoch, as the last is kept"
+        )
+    err.print(
+        f"{training.label} takes no threat: the epoch that is kept is chosen under {training.selection}",
+        highlight=False,
+    )
