@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import ROOT
 from benchmark.datasets.defaults import defaults
+from benchmark.models.spec import own_network
 from benchmark.plan import Part
 from metrics.threat import ThreatModel
 
@@ -58,7 +59,10 @@ def network_facts(architecture: str, dataset: str) -> Any:
 
 
 def network_code(architecture: str) -> list[str]:
-    """The version of an architecture's code."""
+    """The version of an architecture's code, or of that of the user's function."""
+    if own := own_network(architecture):
+        base = code_version(ROOT / "benchmark/models/base.py")
+        return [own.function, code_version(own.path.resolve()), base]
     files = (f"benchmark/models/{architecture}.py", "benchmark/models/base.py")
     return [code_version(ROOT / file) for file in files]
 

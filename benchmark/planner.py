@@ -211,7 +211,7 @@ class _Planner:
                     f"{misplaced(name) or nearest(name, list(fields))}"
                 )
         given = self._given(place, changes, "architecture")
-        self.named(f"{given}.architecture", "models", values["architecture"])
+        self._check_network(f"{given}.architecture", values)
         try:
             return TypeAdapter(Recipe).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
@@ -221,6 +221,21 @@ class _Planner:
             raise SuiteError(
                 f"{self._told(place, changes, key)}: {key} = {value!r}: {why}"
             ) from None
+
+    def _check_network(self, place: str, recipe: Mapping[str, Any]) -> None:
+        """SuiteError unless the architecture is one of ours, or a function of a file that has its own activations."""
+        architecture = str(recipe["architecture"])
+        try:
+            own = spec.own_network(architecture)
+        except spec.SpecError as error:
+            raise SuiteError(f"{self.suite.file}: {place} = {architecture!r}: {error}") from None
+        if not own:
+            self.named(place, "models", architecture)
+        elif recipe.get("activation", "relu") != "relu":
+            raise SuiteError(
+                f"{self.suite.file}: {place} = {architecture!r}: activation = {recipe['activation']!r} is for networks "
+                "of ours; this one's are in its code"
+            )
 
     def _given(self, place: str, changes: Mapping[str, Any], key: str) -> str:
         """Where a key of a recipe stands: in these changes, or in the suite's own."""

@@ -48,6 +48,26 @@ def rows(folder: Path) -> list[str]:
     return list(records[records["metric"] == "clean_accuracy"]["trainer"])
 
 
+def test_a_network_of_ones_own_is_trained_retrained_and_read_again(tmp_path: Path) -> None:
+    code = "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, {}))\n"
+    (tmp_path / "net.py").write_text(code.format(10))
+    text = SUITE.replace("epochs = 2", 'epochs = 2, architecture = "net.py:net"')
+    text = text.replace(', { name = "%s", share = [0.1, 0.2] }', "").replace(
+        '[{ name = "clean_accuracy" }]',
+        '[{ name = "clean_accuracy" }, { name = "roar", percents = [50], controls = [] }]',
+    )
+    (tmp_path / "own.toml").write_text(text)
+    bench(tmp_path, "run", "--suite", "own.toml", "--workers", "1")
+    records = pd.read_csv(tmp_path / "results/own/records.csv")
+    assert set(records["model"]) == {"net.py:net"}
+    assert records.query("measure == 'roar'")["value"].notna().all()
+    words = ("--trainer", "standard", "--recipe", "architecture=net.py:net", "--epochs", "1")
+    named = bench(tmp_path, "train", *words, "--out", "n.safetensors").strip()
+    assert named == "file:n.safetensors@net.py:net"
+    again = ("--trainer", "none", "--metric", "clean_accuracy", "--model", named, "--workers", "1")
+    bench(tmp_path, "run", "--suite", "own.toml", *again)
+
+
 def test_a_trainer_runs_by_its_path(tmp_path: Path, example: str) -> None:
     (tmp_path / "smooth.py").write_text(example)
     (tmp_path / "own.toml").write_text(SUITE % "smooth.py")

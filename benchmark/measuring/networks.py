@@ -6,16 +6,19 @@ from torch import nn
 
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.defaults import Defaults, defaults
+from benchmark.measuring.own_network import own
+from benchmark.models._shape import Shape
 from benchmark.models.base import build
 from trainers.recipe import Recipe
 
 
 def untrained(data: Dataset, name: str, recipe: Recipe, seed: int) -> nn.Module:
-    """The recipe's architecture for a data set, initialised by the seed."""
+    """The recipe's architecture, or network of the user's own, for a data set, initialised by the seed."""
     facts = defaults(name)
     channels, size, _ = data.shape
     mean, std = normalisation(facts, recipe)
-    return build(
+    shape = Shape(channels, len(data.classes), size)
+    return own(recipe.architecture, shape, mean, std, seed) or build(
         recipe.architecture, channels=channels, classes=len(data.classes), size=size,
         activation=recipe.activation, mean=mean, std=std, seed=seed,
     )  # fmt: skip

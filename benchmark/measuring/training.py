@@ -18,7 +18,7 @@ from benchmark.errors import BenchError, IntegrityError
 from benchmark.measuring.networks import normalisation, untrained
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.models import checkpoint
-from benchmark.models.spec import header, parse
+from benchmark.models.spec import header, own_network, parse
 from benchmark.plan import Training
 from benchmark.running import live
 from benchmark.storage.atomic import write_atomically
@@ -124,7 +124,9 @@ def train_to_file(
     head = header(recipe.architecture, *normalisation(facts, recipe), recipe.activation)
     write_atomically(file, lambda path: save_file(net, path, head))
     snapshots.discard()
-    return f"file:{file}"
+    # a header names no code that would be run
+    own = f"@{recipe.architecture}" if own_network(recipe.architecture) else ""
+    return f"file:{file}{own}"
 
 
 def _told(training: Training, error: Exception) -> TrainingFailed:

@@ -25,10 +25,10 @@ def load(spec: CodeSpec, shape: Shape) -> tuple[nn.Module, str]:
     return model, keys.key(*([name, keys.tensor(value)] for name, value in state.items()))
 
 
-def made(spec: CodeSpec) -> nn.Module:
-    """What the function gives back. Torch's random numbers are the same whenever it is called."""
+def made(spec: CodeSpec, seed: int = 0) -> nn.Module:
+    """What the function gives back. Torch's random numbers are the same whenever it is called with a seed."""
     try:
-        with seeded(0):
+        with seeded(seed):
             model = getattr(import_file(spec.path), spec.function)()
     except (Exception, SystemExit) as error:  # whatever the user's file does
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -46,7 +46,7 @@ def load(spec: Spec, *, channels: int, classes: int, size: int) -> Loaded:
     shape = Shape(channels, classes, size)
     try:
         model, sha256 = _LOADERS[type(spec)].load(spec, shape)
-        _check_outputs(model.eval(), shape)
+        check_outputs(model.eval(), shape)
     except ModelError as error:
         # names in a file may hold anything, line breaks too
         raise ModelError(" ".join(f"{place}: {error}".split())) from None
@@ -59,7 +59,7 @@ def facts(spec: Spec) -> Any:
 
 
 @torch.no_grad()
-def _check_outputs(model: nn.Module, shape: Shape) -> None:
+def check_outputs(model: nn.Module, shape: Shape) -> None:
     """ModelError unless an image of the data set leads to one logit for each of its classes."""
     image = torch.full((1, shape.channels, shape.size, shape.size), 0.5)
     what = f"images of {shape.channels}x{shape.size}x{shape.size}"

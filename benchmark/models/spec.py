@@ -144,6 +144,13 @@ def parse(text: str) -> Spec:
         raise SpecError(f"model {text!r}: {error}") from None
 
 
+def own_network(architecture: str) -> CodeSpec | None:
+    """The user's function that an architecture names, as in net.py:Net; none if it is one of ours. Raises SpecError."""
+    if ":" not in architecture and not architecture.endswith(".py"):
+        return None
+    return CodeSpec(architecture, *_function(architecture, "PATH.py:FUNCTION, as in net.py:Net"))
+
+
 def origin(text: str) -> dict[str, str]:
     """The licence and the source that a specification states; its file need not be there."""
     pairs = (pair.partition("=") for pair in text.partition("?")[2].split("&"))
