@@ -368,6 +368,15 @@ def test_a_loss_that_is_not_finite_says_where(value: float) -> None:
         train(breaking, how=recipe(schedule="constant"))
 
 
+def test_a_loss_for_each_image_is_refused() -> None:
+    @from_loss
+    def each(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        return F.cross_entropy(model(x), y, reduction="none")
+
+    with pytest.raises(ValueError, match=r"the loss must be one number, got \(\d+,\)"):
+        train(each)
+
+
 def test_a_divergent_step_is_not_taken() -> None:
     @from_loss
     def broken(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:

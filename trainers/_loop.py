@@ -136,7 +136,10 @@ class Loop:
             enabled=self.recipe.precision == "bfloat16",
             cache_enabled=False,
         ):
-            return self.objective.loss(x, self.setup.train.y[batch], step)
+            loss = self.objective.loss(x, self.setup.train.y[batch], step)
+        if loss.numel() != 1:
+            raise ValueError(f"the loss must be one number, got {tuple(loss.shape)}")
+        return loss
 
     def _at(self, draws: Draws, progress: float) -> Step:
         return Step(draws, progress, self._threat(progress), self.optimiser.param_groups[0]["lr"])
