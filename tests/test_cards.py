@@ -1,5 +1,6 @@
 """Cards: what is read of a method from its source, and how settings are checked."""
 
+import dataclasses
 import importlib.metadata
 import sys
 
@@ -11,7 +12,9 @@ from benchmark.cards import KINDS, CardError, card, cards
 from benchmark.cards.catalogue import catalogue, describe
 from benchmark.cards.docstrings import entries, split
 from benchmark.controls import counted
+from benchmark.datasets.defaults import defaults, names
 from benchmark.planner import plan
+from trainers.recipe import Recipe
 
 OWN = '''
 from metrics.case import Case, Scores
@@ -385,6 +388,33 @@ def test_show_takes_a_metric_of_ones_own_and_says_what_is_wrong_with_one(tmp_pat
         describe(str(path))
     with pytest.raises(CardError, match="no such file"):
         describe(str(tmp_path / "none.py"))
+
+
+def test_show_says_how_a_data_set_is_trained_on():
+    text, facts = describe("mnist")
+    blocks = dict(block.partition("\n")[::2] for block in text.split("\n\n"))
+    assert "  eps_ramp = 0.2" in blocks["Recipe:"].splitlines()
+    assert len(blocks["Recipe:"].splitlines()) == len(dataclasses.fields(Recipe))
+    assert blocks["Settings of trainers that are not their defaults:"] == "  trades: beta = 1.0"
+    named = blocks['Recipe named = "kim2019", where it differs:'].splitlines()
+    assert {
+        "  epochs = 5",
+        "  eps_ramp = 0.0",
+        "  pgd_at: steps = 40, random_start = false",
+    } <= set(named)
+    assert not [line for line in named if "batch_size" in line or "beta" in line]
+    assert facts["trainers"] == {"trades": {"beta": 1.0}}
+    assert facts["recipes"]["kim2019"]["recipe"]["batch_size"] == 100
+    assert "Settings of trainers" not in describe("digits")[0]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_of_a_data_set_is_shown(name):
+    text, facts = describe(name)
+    known = defaults("folder:PATH" if name == "folder" else name)
+    assert set(facts["recipes"]) == set(known.recipes)
+    for title in known.recipes:
+        assert f'Recipe named = "{title}", where it differs:\n' in text
 
 
 def test_what_nothing_is_called_names_three_at_most():

@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from benchmark import suite as suites
-from benchmark.cards import KINDS, Card, CardError, Kind, cards, own
-from benchmark.datasets.defaults import defaults
+from benchmark.cards import KINDS, Card, CardError, Kind, cards, own, recipes
+from benchmark.datasets.defaults import Defaults, defaults
 from benchmark.datasets.defaults import names as dataset_names
 from benchmark.models import published
 
@@ -83,8 +83,12 @@ def _is_attack(card: Card) -> bool:
     return any(measure.name == "robust_accuracy" for measure in card.measures)
 
 
+def _known(dataset: Card) -> Defaults:
+    return defaults("folder:PATH" if dataset.name == "folder" else dataset.name)
+
+
 def _dataset_row(name: str) -> dict[str, str]:
-    facts = defaults("folder:PATH" if name == "folder" else name)
+    facts = _known(cards("datasets")[name])
     shape = f"{facts.channels}x{facts.size}x{facts.size}"
     return {
         "name": "folder:PATH" if name == "folder" else name,
@@ -117,6 +121,7 @@ def _card_text(card: Card) -> str:
                 if k not in ("name", "definition")
             )
         )
+        blocks.append(recipes.text(_known(card)))
     if card.needs_threat:
         under = f" under {' or '.join(card.norms)}" if card.norms else ""
         example = "Linf 8/255" if "Linf" in (card.norms or ("Linf",)) else f"{card.norms[0]} 0.5"
@@ -141,6 +146,7 @@ def _card_facts(card: Card) -> dict[str, Any]:
             {"name": p.name, "type": p.annotation, "default": p.default, "help": p.help}
             for p in card.parameters
         ],
+        **(recipes.facts(_known(card)) if card.kind == "datasets" else {}),
     }  # fmt: skip
 
 
