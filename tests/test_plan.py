@@ -217,6 +217,12 @@ def test_seeds_are_a_list_of_numbers(tmp_path, seeds, message):
         read(str(tmp_path / "s.toml"))
 
 
+@pytest.mark.parametrize("name", ["smoke", "full"])
+def test_a_suite_of_every_family_has_every_family(name):
+    families = {cell.metric.card.family for cell in plan(read(name)).cells}
+    assert families == {found.family for found in cards("metrics").values()}
+
+
 def test_what_the_issue_of_quick_asks_for():
     labels = {t.label.partition(" (")[0] for t in plan(read("quick")).trainings}
     assert labels >= {
