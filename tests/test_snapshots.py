@@ -54,8 +54,8 @@ def test_a_finished_training_leaves_no_snapshot(kept):
     assert kept.load() is None
 
 
-class Killed(Exception):
-    pass
+class Killed(BaseException):
+    """As an interrupt: nothing that a training would be said to have failed of."""
 
 
 def weights(path):

@@ -140,10 +140,11 @@ class Planted:
 
 
 def _step(z: Tensor, target: Tensor, damping: Tensor) -> Tensor:
-    """The damped Gauss-Newton step (n, 17)."""
+    """The damped Gauss-Newton step (n, 17); no numbers where rounding left none: no step that leads nearer."""
     tangent = jacobian(z)
     residual = (target - smooth(z)).flatten(1)
     normal = tangent.mT @ tangent
     # Marquardt's scaling: each latent is damped in its own unit
     normal = normal + torch.diag_embed(damping * normal.diagonal(dim1=1, dim2=2) + 1e-9)
-    return torch.linalg.solve(normal, (tangent.mT @ residual[..., None])).squeeze(-1)
+    step, _ = torch.linalg.solve_ex(normal, tangent.mT @ residual[..., None])
+    return step.squeeze(-1)
