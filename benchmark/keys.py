@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import ROOT
 from benchmark.datasets.defaults import defaults
-from benchmark.models.spec import own_network
+from benchmark.models._code_spec import own_network
 from benchmark.plan import Part
 from metrics.threat import ThreatModel
 

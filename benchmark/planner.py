@@ -19,6 +19,7 @@ from benchmark.cards.signatures import Parameter
 from benchmark.controls import beside
 from benchmark.datasets.defaults import Defaults, NamedRecipe, UnknownDataset, defaults
 from benchmark.models import spec
+from benchmark.models._code_spec import own_network
 from benchmark.plan import Cell, DataSpec, Part, Plan, Training
 from benchmark.suite import Entry, Suite, SuiteError, expanded, misplaced
 from metrics import threat as threats
@@ -226,7 +227,7 @@ class _Planner:
         """SuiteError unless the architecture is one of ours, or a function of a file that has its own activations."""
         architecture = str(recipe["architecture"])
         try:
-            own = spec.own_network(architecture)
+            own = own_network(architecture)
         except spec.SpecError as error:
             raise SuiteError(f"{self.suite.file}: {place} = {architecture!r}: {error}") from None
         if not own:

@@ -14,7 +14,7 @@ from torch import nn
 from benchmark import vision
 from benchmark.cards import cards
 from benchmark.datasets.load import load as load_data
-from benchmark.models import _settings, spec
+from benchmark.models import _header, _settings, spec
 from benchmark.models.base import ModelError, Normalised, activation_layer, build
 from benchmark.models.checkpoint import load
 from metrics.case import predict
@@ -192,7 +192,7 @@ def _headed(path: Path, **metadata: str) -> Path:
 
 def test_a_header_stands_in_for_the_specification(tmp_path):
     mean, std = (0.4914, 0.1 + 0.2, 1 / 3), (0.247, 0.5, 1)
-    told = spec.header("small_cnn", mean, std, "gelu")
+    told = _header.header("small_cnn", mean, std, "gelu")
     path = _headed(tmp_path / "a@b.safetensors", **told)
     found = spec.parse(f"file:{path}")
     assert (found.path, found.architecture, found.activation) == (path, "small_cnn", "gelu")
@@ -203,7 +203,7 @@ def test_a_header_stands_in_for_the_specification(tmp_path):
     assert (other.options, other.ignore) == ((("pad", 0),), ("a",))
     named = spec.parse(f"file:{path}@mlp?depth=1")
     assert (named.architecture, named.mean, named.activation) == ("mlp", mean, "gelu")
-    plain = _headed(tmp_path / "plain.safetensors", **spec.header("mlp", (), (), "relu"))
+    plain = _headed(tmp_path / "plain.safetensors", **_header.header("mlp", (), (), "relu"))
     assert (spec.parse(f"file:{plain}").mean, spec.parse(f"file:{plain}").std) == ((), ())
 
 
@@ -326,7 +326,7 @@ def test_key_ignore_normalisation_and_safetensors(tmp_path, weights):
 
 def test_a_file_that_names_its_architecture_loads_alone(tmp_path):
     net = make("small_cnn", 1, 8, 3, activation="gelu", seed=5).net
-    told = spec.header("small_cnn", (0.5,), (0.25,), "gelu")
+    told = _header.header("small_cnn", (0.5,), (0.25,), "gelu")
     save_file(net.state_dict(), tmp_path / "w.safetensors", metadata=told)
     shape = {"channels": 1, "classes": 3, "size": 8}
     model = load(spec.parse(f"file:{tmp_path}/w.safetensors"), **shape).model

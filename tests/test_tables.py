@@ -306,15 +306,18 @@ def test_the_caption_names_settings_that_headings_do_not_tell() -> None:
 
 
 def test_the_caption_names_settings_of_methods_that_come_from_the_data_set() -> None:
-    run = run_of(everything(names=("standard", "trades (Linf 0.1)", "pgd_at (Linf 0.1, steps=3)")))
+    names = ("standard", "trades (Linf 0.1)", "mine (outer_weight=2)", "pgd_at (Linf 0.1, steps=3)")
+    run = run_of(everything(names=names))
     given = {
         "standard": "", "trades (Linf 0.1)": '{"beta": 1.0}',
+        "mine (outer_weight=2)": '{"outer_weight": 2, "weight": 3}',
         "pgd_at (Linf 0.1, steps=3)": '{"loss": "margin", "steps": 3}',
     }  # fmt: skip
     rows = [{"trainer": name, "settings": own} for name, own in given.items() for _ in range(2)]
     told = tables(replace(run, trainings=pd.DataFrame(rows).assign(dataset="digits")), "main")[0]
     assert (
         "The data set's own settings of methods: trades (Linf 0.1): beta=1.0; "
+        "mine (outer_weight=2): weight=3; "
         "pgd_at (Linf 0.1, steps=3): loss=margin."
     ) in told.caption
     assert "own settings" not in tables(run, "main")[0].caption

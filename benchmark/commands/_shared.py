@@ -75,16 +75,12 @@ def _check_dataset(name: str | None) -> None:
 
 
 def _numbers(seeds: str | None) -> list[int]:
-    words = [] if seeds is None else seeds.split(",")
-    try:
-        found = [int(word) for word in words]
-    except ValueError:
-        found = [-1]
-    if any(seed < 0 for seed in found) or len(set(found)) < len(found):
+    words = [] if seeds is None else [word.strip() for word in seeds.split(",")]
+    if not all(word.isdecimal() for word in words) or len(set(map(int, words))) < len(words):
         raise BenchError(
             f"--seeds {seeds!r}: different whole numbers from 0 on with commas between them, as in 0,1,2"
         )
-    return found
+    return [int(word) for word in words]
 
 
 def stem(name: str) -> str:

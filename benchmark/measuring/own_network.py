@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from torch import nn
 
 from benchmark.models import _of_code
+from benchmark.models._code_spec import own_network
 from benchmark.models._shape import Shape
 from benchmark.models.base import ModelError, Normalised
 from benchmark.models.checkpoint import check_outputs
-from benchmark.models.spec import own_network
 
 
 def own(

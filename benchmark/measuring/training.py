@@ -18,7 +18,9 @@ from benchmark.errors import BenchError, IntegrityError
 from benchmark.measuring.networks import normalisation, untrained
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.models import checkpoint
-from benchmark.models.spec import header, own_network, parse
+from benchmark.models._code_spec import own_network
+from benchmark.models._header import header
+from benchmark.models.spec import parse
 from benchmark.plan import Training
 from benchmark.running import live
 from benchmark.storage.atomic import write_atomically

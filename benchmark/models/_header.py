@@ -1,13 +1,25 @@
-"""What the header of a safetensors file says of its model, read without torch and without the weights."""
+"""What the header of a safetensors file says of its model, written and read without torch and without the weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 SUFFIX = ".safetensors"
 _LONGEST = 16 * 2**20
 """Bytes; the header of a network of a thousand layers has a hundredth of this."""
+
+
+def header(
+    architecture: str, mean: Sequence[float], std: Sequence[float], activation: str
+) -> dict[str, str]:
+    """What `safetensors.torch.save_file(..., metadata=...)` writes so that the file names its own architecture."""
+    told = {"architecture": architecture, "activation": activation}
+    for name, numbers in (("mean", mean), ("std", std)):
+        if numbers:
+            told[name] = ",".join(repr(float(number)) for number in numbers)
+    return told
 
 
 def read(path: Path) -> dict[str, str]:

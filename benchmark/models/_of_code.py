@@ -9,9 +9,9 @@ from torch import nn
 from benchmark import keys
 from benchmark.cards import import_file
 from benchmark.models import _state
+from benchmark.models._code_spec import CodeSpec
 from benchmark.models._shape import Shape
 from benchmark.models.base import ModelError, seeded
-from benchmark.models.spec import CodeSpec
 
 
 def load(spec: CodeSpec, shape: Shape) -> tuple[nn.Module, str]:

@@ -10,9 +10,10 @@ from torch import nn
 
 from benchmark import keys
 from benchmark.models import _files, _of_code, _state
+from benchmark.models._code_spec import CodeSpec
 from benchmark.models._shape import Shape
 from benchmark.models.base import ModelError, Normalised, build
-from benchmark.models.spec import CodeSpec, FileSpec
+from benchmark.models.spec import FileSpec
 
 
 def load(spec: FileSpec, shape: Shape) -> tuple[nn.Module, str]:

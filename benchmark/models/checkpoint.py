@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.models import _downloads, _of_code, _of_file, _of_library, _of_zoo
+from benchmark.models._code_spec import CodeSpec
 from benchmark.models._shape import Shape
 from benchmark.models.base import ModelError
-from benchmark.models.spec import CodeSpec, FileSpec, LibrarySpec, Spec, ZooSpec
+from benchmark.models.spec import FileSpec, LibrarySpec, Spec, ZooSpec
 
 # each with `load(spec, shape) -> (module, sha256)` and `facts(spec)`
 _LOADERS: Mapping[type, ModuleType] = {

@@ -39,8 +39,7 @@ What is not there is downloaded if BENCH_DOWNLOAD=1.
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -48,6 +47,7 @@ from typing import Any, Literal
 
 from benchmark.models import _header, _installed, _settings, _weights_folder
 from benchmark.models._architecture import SpecError, options
+from benchmark.models._code_spec import CodeSpec, code, names_code
 
 FORMS = {
     "file": "file:PATH@ARCHITECTURE[?mean=..&std=..&key=..&ignore=..&activation=..&OPTION=..], "
@@ -119,15 +119,6 @@ class LibrarySpec:
     source: str = ""
 
 
-@dataclass(frozen=True)
-class CodeSpec:
-    """A model that a function of the user's file makes."""
-
-    text: str
-    path: Path
-    function: str
-
-
 Spec = FileSpec | ZooSpec | LibrarySpec | CodeSpec
 
 
@@ -144,28 +135,10 @@ def parse(text: str) -> Spec:
         raise SpecError(f"model {text!r}: {error}") from None
 
 
-def own_network(architecture: str) -> CodeSpec | None:
-    """The user's function that an architecture names, as in net.py:Net; none if it is one of ours. Raises SpecError."""
-    if ":" not in architecture and not architecture.endswith(".py"):
-        return None
-    return CodeSpec(architecture, *_function(architecture, "PATH.py:FUNCTION, as in net.py:Net"))
-
-
 def origin(text: str) -> dict[str, str]:
     """The licence and the source that a specification states; its file need not be there."""
     pairs = (pair.partition("=") for pair in text.partition("?")[2].split("&"))
     return {name: value for name, _, value in pairs if name in _settings.ORIGIN}
-
-
-def header(
-    architecture: str, mean: Sequence[float], std: Sequence[float], activation: str
-) -> dict[str, str]:
-    """What `safetensors.torch.save_file(..., metadata=...)` writes so that the file names its own architecture."""
-    told = {"architecture": architecture, "activation": activation}
-    for name, numbers in (("mean", mean), ("std", std)):
-        if numbers:
-            told[name] = ",".join(repr(float(number)) for number in numbers)
-    return told
 
 
 # --- file
@@ -178,8 +151,8 @@ def _file(text: str, body: str) -> FileSpec:
         raise SpecError(f"does not name its file and architecture; valid: {FORMS['file']}")
     _settings.check_file(place)
     told = _header.read(place)
-    if ":" in architecture or architecture.endswith(".py"):
-        return _own_network(text, place, architecture, query, told)
+    if names_code(architecture):
+        return _file_of_code(text, place, architecture, query, told)
     architecture = architecture or _named(place, told)
     own = dict.fromkeys(_options(architecture), _settings.integer)
     found = _settings.read(query, _FILE_READERS | own, architecture)
@@ -189,14 +162,14 @@ def _file(text: str, body: str) -> FileSpec:
     return FileSpec(text, place, architecture, options=extra, **found)
 
 
-def _own_network(
+def _file_of_code(
     text: str, place: Path, network: str, query: str, told: Mapping[str, str]
 ) -> FileSpec:
-    code = CodeSpec(network, *_function(network, FORMS["file"]))
+    made_by = code(network, network, FORMS["file"])
     found = _settings.read(query, _OWN_READERS, network)
     found = _from_header(told, found, _OWN_READERS) | found
     _settings.check_normalisation(found)
-    return FileSpec(text, place, network, code=code, **found)
+    return FileSpec(text, place, network, code=made_by, **found)
 
 
 _OWN_READERS = _settings.NORMALISATION | _settings.WEIGHTS | _settings.ORIGIN
@@ -331,37 +304,7 @@ def _library_settings(
 
 
 def _python(text: str, body: str) -> CodeSpec:
-    return CodeSpec(text, *_function(body, FORMS["python"]))
-
-
-def _function(named: str, form: str) -> tuple[Path, str]:
-    """The file and the function in it that are named; SpecError if there is no such function."""
-    path, _, function = named.rpartition(":")
-    place = Path(path).expanduser()
-    if place.suffix != ".py" or not function.isidentifier():
-        raise SpecError(f"does not name its file and function; valid: {form}")
-    _settings.check_file(place)
-    try:
-        tree = ast.parse(place.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:  # not UTF-8, or with NUL bytes
-        raise SpecError(f"{path} is not Python: {error}") from None
-    _check_function(path, function, tree)
-    return place, function
-
-
-def _check_function(path: str, name: str, tree: ast.Module) -> None:
-    defined = {
-        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    }
-    if name not in defined:
-        known = f"; it defines {', '.join(defined)}" if defined else ""
-        raise SpecError(f"{path} defines no function {name!r}{known}")
-    node = defined[name]
-    if not isinstance(node, ast.FunctionDef):
-        return
-    needed = len(node.args.posonlyargs) + len(node.args.args) - len(node.args.defaults)
-    if needed > 0 or None in node.args.kw_defaults:
-        raise SpecError(f"{name}() of {path} needs arguments; it is called without any")
+    return code(text, body, FORMS["python"])
 
 
 _PARSERS: dict[str, Callable[[str, str], Spec]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 import pandas as pd
@@ -122,7 +123,8 @@ def _methods(trainings: pd.DataFrame | None) -> str:
     said: dict[str, None] = {}
     given = trainings[["trainer", "settings"]].dropna().drop_duplicates()
     for name, settings in given.itertuples(index=False):
-        words = [f"{k}={word}" for k, word in in_words(settings).items() if f"{k}=" not in name]
+        told = set(re.findall(r"\w+(?==)", name))
+        words = [f"{k}={word}" for k, word in in_words(settings).items() if k not in told]
         if words:
             said[f"{name}: {', '.join(words)}"] = None
     return f"The data set's own settings of methods: {'; '.join(said)}." if said else ""
