@@ -21,7 +21,7 @@ from benchmark.datasets.defaults import defaults
 from benchmark.datasets.load import load
 from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import dataset
-from benchmark.models import spec
+from benchmark.models import _header, spec
 from benchmark.plan import DataSpec
 from benchmark.planner import plan, threat
 from benchmark.report.embed import with_tables
@@ -178,7 +178,7 @@ def theirs(tmp_path, monkeypatch):
     zoo.parent.mkdir(parents=True)
     for path in (tmp_path / "theirs.pt", zoo):
         path.touch()
-    told = spec.header("resnet20", (0.5,), (0.5,), "relu")
+    told = _header.header("resnet20", (0.5,), (0.5,), "relu")
     save_file({"x": torch.zeros(1)}, tmp_path / "trades.safetensors", metadata=told)
 
 
