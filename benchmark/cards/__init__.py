@@ -27,6 +27,8 @@ Kind = Literal["trainers", "metrics", "attributions", "datasets", "models"]
 KINDS: tuple[Kind, ...] = ("trainers", "metrics", "attributions", "datasets", "models")
 
 ROOT = Path(__file__).parents[2]
+_INSTALLED: tuple[Kind, ...] = ("trainers", "metrics")
+"""Kinds that installed packages add to; networks and pictures of one's own go by their path."""
 _HELPERS = {"base", "recipe", "load", "defaults", "spec", "checkpoint", "published"}
 
 
@@ -142,7 +144,7 @@ def cards(kind: Kind) -> Mapping[str, Card]:
     if kind == "attributions":
         return _attributions()
     found = {card.name: card for card in _own(kind)}
-    for entry in entry_points(group=f"bench.{kind}"):
+    for entry in entry_points(group=f"bench.{kind}") if kind in _INSTALLED else ():
         spec = importlib.util.find_spec(entry.module)
         if spec and spec.origin:
             family = entry.dist.name if entry.dist and kind == "metrics" else ""
