@@ -132,7 +132,8 @@ def test_plan_counts_the_controls_beside_their_metric(place):
         SUITE + '[[metric]]\nname = "gini"\nof = ["log_odds", "logit"]\n'
     )
     text = bench(place, "plan", "--suite", "maps.toml").stdout
-    assert text.count("Gini gradient + 3 controls") == 2
+    assert text.count("Gini gradient + 3 controls") == 1
+    assert text.count("Gini gradient of=logit + 3 controls") == 1
     assert "Gini random" not in text
     assert "1 models x (3 metrics + 6 controls) = 9 cells on digits" in text
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,7 @@ from benchmark.commands._options import (
     Workers,
 )
 from benchmark.commands._shared import err, out, planned_as
+from benchmark.report.names import settings_in_words
 
 # without the environment's values: they are no words of this command
 _of_run = partial(
@@ -68,7 +70,7 @@ def plan(
     table.add_column("metrics")
     names = [f"{t.label}, seed {t.seed}" if t.trainer else t.model for t in planned.trainings]
     metrics = counted((cell.metric, cell.threat) for cell in planned.cells)
-    columns = [names, [_named(*each, controls) for each, controls in metrics.items()]]
+    columns = [names, list(_named(metrics))]
     for i in range(max(map(len, columns))):
         table.add_row(*(escape(column[i]) if i < len(column) else "" for column in columns))
     out.print(table)
@@ -84,10 +86,14 @@ def _say_unused(**options: object) -> None:
         err.print(f"without effect on a plan: {', '.join(given)}", highlight=False)
 
 
-def _named(metric: Any, threat: Any, controls: int) -> str:
-    label = metric.card.label(dict(metric.settings))
-    beside = f"+ {controls} control{'s' * (controls > 1)}" * bool(controls)
-    return " ".join(filter(None, [label, str(threat or ""), beside]))
+def _named(metrics: Mapping[tuple[Any, Any], int]) -> Iterator[str]:
+    """Metrics with their numbers of controls; with their settings where the label is that of another, too."""
+    labels = [(metric.card.label(dict(metric.settings)), threat) for metric, threat in metrics]
+    shared = {label for label, n in Counter(labels).items() if n > 1}
+    for (label, threat), ((metric, _), controls) in zip(labels, metrics.items(), strict=True):
+        settings = settings_in_words(str(metric)) if (label, threat) in shared else ""
+        beside = f"+ {controls} control{'s' * (controls > 1)}" * bool(controls)
+        yield " ".join(filter(None, [label, settings, str(threat or ""), beside]))
 
 
 def _counted(controls: Collection[int]) -> str:
