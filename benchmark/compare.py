@@ -18,13 +18,13 @@ import pandas as pd
 
 from benchmark.cards import nearest
 from benchmark.errors import BenchError
-from benchmark.report.chosen import EVERYTHING, chosen, grouped
-from benchmark.report.columns import Choice, choice
-from benchmark.report.images import Scores, by_measure
 from benchmark.report.names import row_names
 from benchmark.report.pooling import MEASURE
 from benchmark.report.read import Run, read
-from benchmark.report.table import table
+from benchmark.report.tables.chosen import EVERYTHING, chosen, grouped
+from benchmark.report.tables.columns import Choice, choice
+from benchmark.report.tables.images import Scores, by_measure
+from benchmark.report.tables.table import table
 from benchmark.statistics.paired import SIGNIFICANT, Difference, difference, holm
 from benchmark.storage import ledger
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.compare import CompareError, Line, not_there, takes
-from benchmark.report.columns import Choice, choice
+from benchmark.report.tables.columns import Choice, choice
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Gate:
 
 
 def gate(text: str) -> Gate:
-    """`MEASURE` or `MEASURE:MARGIN`, the measure in the words of benchmark/report/columns.py."""
+    """`MEASURE` or `MEASURE:MARGIN`, the measure in the words of benchmark/report/tables/columns.py."""
     word, _, last = text.rpartition(":")
     try:
         margin = float(last)

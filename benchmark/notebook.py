@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.report import asked
-from benchmark.report.chosen import EVERYTHING, chosen
 from benchmark.report.names import norm_sign, row_names
 from benchmark.report.read import Run, read
-from benchmark.report.sets import tables
+from benchmark.report.tables.chosen import EVERYTHING, chosen
+from benchmark.report.tables.sets import tables
 from benchmark.storage import records
 
 

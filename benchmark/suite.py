@@ -20,7 +20,7 @@ from pydantic import (
 from benchmark.cards import Kind, cards, nearest
 from benchmark.controls import CONTROLS, Control
 from benchmark.errors import BenchError
-from benchmark.report import columns
+from benchmark.report.tables import columns
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,7 +61,7 @@ class Gallery(BaseModel):
 
 
 class OwnTable(BaseModel):
-    """A table with columns of one's own choice: words as benchmark/report/columns.py reads them."""
+    """A table with columns of one's own choice: words as benchmark/report/tables/columns.py reads them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from benchmark.models._glorot import glorot_uniform
 from benchmark.models.base import Normalised, seeded
 from benchmark.models.mlp import mlp
-from benchmark.report.style import GREY, looks, styled
+from benchmark.report.drawing.style import GREY, looks, styled
 from benchmark.report.write import images
 from benchmark.storage.atomic import write_atomically
 from metrics import attacks

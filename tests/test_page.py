@@ -23,7 +23,7 @@ from benchmark.report.page.dossier import dossiers
 from benchmark.report.page.provenance import cited, provenance
 from benchmark.report.page.verdict_matrix import verdict_matrix
 from benchmark.report.read import Run, read, tidy
-from benchmark.report.table import Table, table
+from benchmark.report.tables.table import Table, table
 from benchmark.storage.rows import Record
 
 NASTY = (

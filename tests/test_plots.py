@@ -19,8 +19,9 @@ from matplotlib.image import imread
 from scipy.integrate import trapezoid
 
 from benchmark.report import write as write_module
-from benchmark.report.curves import REST
-from benchmark.report.placing import place_labels
+from benchmark.report.drawing.curves import REST
+from benchmark.report.drawing.placing import place_labels
+from benchmark.report.drawing.style import GREY, looks, styled
 from benchmark.report.plots.attack_strength import attack_strength
 from benchmark.report.plots.cost_quality import cost_quality
 from benchmark.report.plots.diff_roar import diff_roar
@@ -30,7 +31,6 @@ from benchmark.report.plots.manifold_distances import manifold_distances
 from benchmark.report.plots.tradeoff import tradeoff
 from benchmark.report.plots.training_curves import training_curves
 from benchmark.report.read import Run, read, tidy
-from benchmark.report.style import GREY, looks, styled
 from benchmark.report.write import draw, images
 from benchmark.statistics.relations import pearson
 from benchmark.storage.rows import Record

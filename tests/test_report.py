@@ -22,9 +22,8 @@ from typer.testing import CliRunner
 from benchmark.cli import app
 from benchmark.errors import BenchError
 from benchmark.report.asked import text as in_text
-from benchmark.report.best import with_best
-from benchmark.report.cells import Cell, Column, cell
-from benchmark.report.chosen import EVERYTHING, main_words
+from benchmark.report.drawing.saliency import heading
+from benchmark.report.drawing.style import styled
 from benchmark.report.embed import with_tables
 from benchmark.report.formats.latex import latex, latex_document
 from benchmark.report.formats.markdown import escape, markdown
@@ -33,7 +32,6 @@ from benchmark.report.formats.tex_text import tex
 from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.names import dataset_title, file_stem, given_names, row_names, shortened
 from benchmark.report.origin import class_name, data_used, origin
-from benchmark.report.panels import plain
 from benchmark.report.plots.accuracy_over_eps import accuracy_over_eps
 from benchmark.report.plots.fidelity_curves import fidelity_curves
 from benchmark.report.plots.gallery import gallery
@@ -41,12 +39,14 @@ from benchmark.report.plots.tradeoff import tradeoff
 from benchmark.report.pooling import limits
 from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
-from benchmark.report.saliency import heading
 from benchmark.report.series import named, threat
-from benchmark.report.sets import tables
-from benchmark.report.style import styled
-from benchmark.report.table import Table
-from benchmark.report.table import table as table_of
+from benchmark.report.tables.best import with_best
+from benchmark.report.tables.cells import Cell, Column, cell
+from benchmark.report.tables.chosen import EVERYTHING, main_words
+from benchmark.report.tables.panels import plain
+from benchmark.report.tables.sets import tables
+from benchmark.report.tables.table import Table
+from benchmark.report.tables.table import table as table_of
 from benchmark.report.write import plots, terminal, write
 from benchmark.storage.rows import Record
 

@@ -20,7 +20,7 @@ from benchmark.executors import processes
 from benchmark.measuring.place import Place
 from benchmark.planner import plan
 from benchmark.report.read import read
-from benchmark.report.sets import tables
+from benchmark.report.tables.sets import tables
 from benchmark.running.interrupts import stoppable
 from benchmark.running.run import run
 from benchmark.storage import manifest

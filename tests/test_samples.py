@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmark.report.read import Run, read
-from benchmark.report.sets import tables
+from benchmark.report.tables.sets import tables
 from benchmark.storage import ledger, records, samples
 from benchmark.store import Store
 

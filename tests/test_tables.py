@@ -24,9 +24,6 @@ from typer.testing import CliRunner
 from benchmark.cli import app
 from benchmark.errors import BenchError
 from benchmark.report import asked
-from benchmark.report.best import INTERVAL
-from benchmark.report.chosen import EVERYTHING, main_words
-from benchmark.report.columns import GRIDS, NAMES, ColumnError, check, choice
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.formats.latex import document, latex, latex_document
@@ -36,8 +33,11 @@ from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.formats.tidy_json import tidy_json
 from benchmark.report.grid import Grid
 from benchmark.report.read import COLUMNS, ReportError, Run, read, tidy
-from benchmark.report.sets import all_tables, tables
-from benchmark.report.table import Table, table
+from benchmark.report.tables.best import INTERVAL
+from benchmark.report.tables.chosen import EVERYTHING, main_words
+from benchmark.report.tables.columns import GRIDS, NAMES, ColumnError, check, choice
+from benchmark.report.tables.sets import all_tables, tables
+from benchmark.report.tables.table import Table, table
 from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS, difference, holm
 from benchmark.suite import SuiteError
 from benchmark.suite import read as read_suite

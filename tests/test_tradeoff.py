@@ -13,13 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from benchmark.report.drawing.style import styled
 from benchmark.report.interpretability import standing
 from benchmark.report.plots.tradeoff import tradeoff
 from benchmark.report.quantities import interpretability, robust_accuracy
 from benchmark.report.read import COLUMNS, Run, tidy
 from benchmark.report.series import named
-from benchmark.report.style import styled
-from benchmark.report.table import table
+from benchmark.report.tables.table import table
 
 MODELS = ("standard", "pgd_at (Linf 0.1)", "sagr")
 FRONT = "#7d7d7d"

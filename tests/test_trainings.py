@@ -7,10 +7,10 @@ import math
 import pandas as pd
 import pytest
 
-from benchmark.report.cost import cost_tables
 from benchmark.report.formats.latex import latex
 from benchmark.report.formats.markdown import markdown
 from benchmark.report.formats.tidy_csv import tidy_csv
+from benchmark.report.tables.cost import cost_tables
 from benchmark.storage.trainings import COLUMNS
 
 

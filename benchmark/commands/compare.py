@@ -49,9 +49,9 @@ def compare(
     """
     from benchmark import compare as comparing
     from benchmark import gate as gating
-    from benchmark.report.chosen import EVERYTHING
     from benchmark.report.compared import ENDINGS, comparison, text
     from benchmark.report.formats.grids import grid_terminal
+    from benchmark.report.tables.chosen import EVERYTHING
     from benchmark.storage import records
     from benchmark.storage.atomic import write_atomically
 

@@ -9,7 +9,7 @@ import typer
 
 from benchmark.commands._options import Folder, Format, Formats, Quiet, Spread, Spreads
 from benchmark.commands._shared import err, out
-from benchmark.report.columns import GRIDS, NAMES
+from benchmark.report.tables.columns import GRIDS, NAMES
 
 
 def report(

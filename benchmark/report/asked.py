@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from rich.console import RenderableType
 
-from benchmark.report.columns import GRIDS
 from benchmark.report.files import grids
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown, grid_terminal
@@ -18,8 +17,9 @@ from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.formats.tidy_json import tidy_json
 from benchmark.report.grid import Grid
 from benchmark.report.read import ReportError, Run
-from benchmark.report.sets import check_name, names, tables, wanted
-from benchmark.report.table import Table
+from benchmark.report.tables.columns import GRIDS
+from benchmark.report.tables.sets import check_name, names, tables, wanted
+from benchmark.report.tables.table import Table
 
 Shown = TypeVar("Shown", Table, Grid)
 _FORMATS: Mapping[str, Callable[[Table], str]] = {

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from benchmark.cards import Card, cards
 from benchmark.cards.references import Reference, SourceError, citations, cited, sources
 from benchmark.models.published import PREFIX, published
-from benchmark.report.columns import settings
 from benchmark.report.read import Run
+from benchmark.report.tables.columns import settings
 
 
 def bibtex(run: Run) -> str:

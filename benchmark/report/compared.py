@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.compare import Line
-from benchmark.report.beside import control
-from benchmark.report.cells import NO_MORE, number_format, signless
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.grid import Grid
 from benchmark.report.names import arrow, dataset_title, norm_sign
 from benchmark.report.pooling import in_percent
-from benchmark.report.table import DAGGER
+from benchmark.report.tables.beside import control
+from benchmark.report.tables.cells import NO_MORE, number_format, signless
+from benchmark.report.tables.table import DAGGER
 
 _HEADINGS = ("", "A", "B", "B − A", "95% interval", "p", "Better", "B : A", "n", "Detectable")
 _CAPTION = (

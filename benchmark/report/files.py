@@ -12,7 +12,7 @@ from benchmark.report.formats.tidy_json import tidy_json
 from benchmark.report.grid import Grid
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
-from benchmark.report.table import Table
+from benchmark.report.tables.table import Table
 
 ENDINGS = (".tex", ".csv", ".json")
 PREFIXES = ("table-", "cost-", "health-", "published-", "trends-")

@@ -15,7 +15,7 @@ from benchmark.report.grid import Grid
 from benchmark.report.names import dataset_title, norm_sign
 from benchmark.report.read import Run
 from benchmark.report.series import marked_names
-from benchmark.report.table import DAGGER
+from benchmark.report.tables.table import DAGGER
 
 _LEVEL_OF: dict[float, Level] = {1.0: "PASS", 0.5: "WARN", 0.0: "FAIL"}
 _STRONG = {"WARN": "yellow", "FAIL": "bold red"}

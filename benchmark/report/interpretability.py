@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.report.beside import control
-from benchmark.report.cells import Cell, Column
-from benchmark.report.table import Table
+from benchmark.report.tables.beside import control
+from benchmark.report.tables.cells import Cell, Column
+from benchmark.report.tables.table import Table
 
 FAMILIES = ("fidelity", "manifold", "sharpness")
 """The families that speak of interpretability."""

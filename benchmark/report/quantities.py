@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from benchmark.report.cells import Column
 from benchmark.report.interpretability import FAMILIES, Standing, standing
 from benchmark.report.names import arrow, norm_sign
 from benchmark.report.pooling import limits
 from benchmark.report.read import Run
 from benchmark.report.series import attacked, clean, named
-from benchmark.report.table import table
+from benchmark.report.tables.cells import Column
+from benchmark.report.tables.table import table
 
 _TOLD = 3
 """Measures that were passed over up to which a plot names them."""

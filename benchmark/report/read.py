@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmark.errors import BenchError
-from benchmark.report.cells import Spread
 from benchmark.report.names import given_names, threats_of
+from benchmark.report.tables.cells import Spread
 
 _TEXTS = (
     *(

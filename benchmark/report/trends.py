@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmark.report.beside import apart
-from benchmark.report.chosen import EVERYTHING
 from benchmark.report.grid import Grid
 from benchmark.report.names import dataset_title, norm_sign, usual_names
 from benchmark.report.pooling import MEASURE, pooled
 from benchmark.report.read import Run
 from benchmark.report.series import clean, labelled, threat
-from benchmark.report.table import DAGGER, table
+from benchmark.report.tables.beside import apart
+from benchmark.report.tables.chosen import EVERYTHING
+from benchmark.report.tables.table import DAGGER, table
 from benchmark.statistics.relations import Correlation, pearson, spearman
 
 if sys.version_info >= (3, 11):

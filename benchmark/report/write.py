@@ -20,9 +20,8 @@ from rich.text import Text
 
 from benchmark.errors import BenchError
 from benchmark.report import plots as plots_package
-from benchmark.report.cells import Spread
-from benchmark.report.chosen import EVERYTHING
 from benchmark.report.citations import bibtex
+from benchmark.report.drawing.style import styled
 from benchmark.report.files import ENDINGS, PREFIXES, grids, table_files
 from benchmark.report.formats.grids import grid_markdown, grid_terminal
 from benchmark.report.formats.markdown import escape, markdown
@@ -31,9 +30,10 @@ from benchmark.report.names import file_stem
 from benchmark.report.origin import data_used, origin
 from benchmark.report.page.build import Drawing, page
 from benchmark.report.read import Run, read
-from benchmark.report.sets import all_tables, tables
-from benchmark.report.style import styled
-from benchmark.report.table import Table, table
+from benchmark.report.tables.cells import Spread
+from benchmark.report.tables.chosen import EVERYTHING
+from benchmark.report.tables.sets import all_tables, tables
+from benchmark.report.tables.table import Table, table
 from benchmark.storage.atomic import write_atomically
 
 FOLDER = "report"

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.report.chosen import EVERYTHING
 from benchmark.report.page.build import page
 from benchmark.report.read import read
-from benchmark.report.table import table
+from benchmark.report.tables.chosen import EVERYTHING
+from benchmark.report.tables.table import table
 from benchmark.report.write import write
 
 FAMILIES = ("robustness", "fidelity", "manifold", "sharpness", "stability")

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise, product
 from typing import NamedTuple
 
-from benchmark.report.cells import NO_MORE
 from benchmark.report.formats.latex import ROWS, WIDTH, breakable, floating, minipage, points
 from benchmark.report.formats.tex_text import FALLBACK, tex
 from benchmark.report.grid import Grid
 from benchmark.report.names import file_stem
+from benchmark.report.tables.cells import NO_MORE
 
 _LONG = 150.0
 """Points from which a column of texts is a paragraph, and its lines break; in want of room from `_LEAST`."""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from benchmark.report.cells import NO_MORE, Cell
 from benchmark.report.formats.tex_text import FALLBACK, tex
 from benchmark.report.names import file_stem, norm_sign
-from benchmark.report.panels import Panel, cut, groups, label_lines, name, shown_lines
-from benchmark.report.table import Table
+from benchmark.report.tables.cells import NO_MORE, Cell
+from benchmark.report.tables.panels import Panel, cut, groups, label_lines, name, shown_lines
+from benchmark.report.tables.table import Table
 
 WIDTH = 490
 """Points of a page's two columns, a little less than most classes give."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from benchmark.report.panels import Panel, name, panels, plain, shown_lines
-from benchmark.report.table import Table
+from benchmark.report.tables.panels import Panel, name, panels, plain, shown_lines
+from benchmark.report.tables.table import Table
 
 _WIDTH = 140
 """Characters that a page on GitHub shows without a scroll bar."""

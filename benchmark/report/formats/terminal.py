@@ -8,8 +8,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from benchmark.report.names import shortened
-from benchmark.report.panels import Panel, groups, heading, name, panels, plain, shown_lines
-from benchmark.report.table import Table
+from benchmark.report.tables.panels import Panel, groups, heading, name, panels, plain, shown_lines
+from benchmark.report.tables.table import Table
 
 _NAME = 36
 """Characters of a row's name; longer ones are cut in the middle (the files have them in full)."""

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterator
 
-from benchmark.report.cells import Cell, Column
-from benchmark.report.table import Row, Table
+from benchmark.report.tables.cells import Cell, Column
+from benchmark.report.tables.table import Row, Table
 from benchmark.statistics.intervals import ENOUGH_SEEDS
 
 HEADER = (

@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from benchmark.report.cells import Beside, Cell, Column
-from benchmark.report.panels import plain
-from benchmark.report.table import Table
+from benchmark.report.tables.cells import Beside, Cell, Column
+from benchmark.report.tables.panels import plain
+from benchmark.report.tables.table import Table
 
 
 def tidy_json(table: Table) -> str:

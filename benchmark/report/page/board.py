@@ -8,14 +8,14 @@ from itertools import groupby
 
 import pandas as pd
 
-from benchmark.report.cells import Column
 from benchmark.report.citations import trainer_card
 from benchmark.report.health import Health, health
 from benchmark.report.interpretability import standing
 from benchmark.report.names import PRETRAINED
 from benchmark.report.quantities import Quantity, clean_accuracy, robust_accuracy
 from benchmark.report.series import named
-from benchmark.report.table import Row, Table
+from benchmark.report.tables.cells import Column
+from benchmark.report.tables.table import Row, Table
 
 THIRD_PARTY = "third party"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmark.report.cells import Beside, Column
 from benchmark.report.names import norm_sign
 from benchmark.report.origin import data_used
 from benchmark.report.page.board import Board, board
@@ -19,7 +18,8 @@ from benchmark.report.page.dossier import Dossier, dossiers
 from benchmark.report.page.provenance import cited, command, provenance
 from benchmark.report.page.verdict_matrix import verdict_matrix
 from benchmark.report.read import Run
-from benchmark.report.table import Table
+from benchmark.report.tables.cells import Beside, Column
+from benchmark.report.tables.table import Table
 
 _HERE = Path(__file__).parent
 

@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.curves import draw_curves, key, legend, told
+from benchmark.report.drawing.curves import draw_curves, key, legend, told
+from benchmark.report.drawing.style import Look, looks, percent
 from benchmark.report.names import file_stem, norm_sign
 from benchmark.report.read import Run
 from benchmark.report.series import attacked, clean, named, points, threat
-from benchmark.report.style import Look, looks, percent
 
 
 def accuracy_over_eps(run: Run) -> dict[str, Figure]:

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.beside import apart
-from benchmark.report.cells import NO_MORE
+from benchmark.report.drawing.style import GREY, Look, legend_below, looks, percent
 from benchmark.report.names import arrow, file_stem, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.read import Run
 from benchmark.report.series import labelled
-from benchmark.report.style import GREY, Look, legend_below, looks, percent
+from benchmark.report.tables.beside import apart
+from benchmark.report.tables.cells import NO_MORE
 from benchmark.report.trends import Trend, Verdicts, above_controls, trends
 from benchmark.statistics.relations import Correlation, pearson, spearman
 

@@ -7,10 +7,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from benchmark.report.names import file_stem, norm_sign, shortened
-from benchmark.report.origin import class_name
-from benchmark.report.read import Run
-from benchmark.report.saliency import (
+from benchmark.report.drawing.saliency import (
     CELL,
     Arrays,
     by_attribution,
@@ -20,6 +17,9 @@ from benchmark.report.saliency import (
     saliency_map,
     verdict,
 )
+from benchmark.report.names import file_stem, norm_sign, shortened
+from benchmark.report.origin import class_name
+from benchmark.report.read import Run
 
 _MODELS = 12
 """Rows of a figure; a page takes no more."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from benchmark.report.drawing.scatter import scatter
+from benchmark.report.drawing.style import looks
 from benchmark.report.names import file_stem
 from benchmark.report.quantities import (
     interpretability,
@@ -11,9 +13,7 @@ from benchmark.report.quantities import (
     training_work,
 )
 from benchmark.report.read import Run
-from benchmark.report.scatter import scatter
 from benchmark.report.series import named
-from benchmark.report.style import looks
 
 
 def cost_quality(run: Run) -> dict[str, Figure]:

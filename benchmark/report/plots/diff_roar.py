@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.curves import draw_curves, key, legend, told
+from benchmark.report.drawing.curves import draw_curves, key, legend, told
+from benchmark.report.drawing.style import GREY, Look, looks, percent
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import named, points
-from benchmark.report.style import GREY, Look, looks, percent
 
 _TOP, _BOTTOM = "top_accuracy", "bottom_accuracy"
 _ACROSS = 3

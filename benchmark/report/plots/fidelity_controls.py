@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.controls import CONTROLS
-from benchmark.report.beside import Key, control, control_columns
-from benchmark.report.control_lines import LINES, MARKERS, NAMES
-from benchmark.report.curves import MANY
+from benchmark.report.drawing.control_lines import LINES, MARKERS, NAMES
+from benchmark.report.drawing.curves import MANY
+from benchmark.report.drawing.style import GREY, Look, legend_below, looks
 from benchmark.report.names import arrow, file_stem
 from benchmark.report.pooling import MEASURE, held
 from benchmark.report.read import Run
 from benchmark.report.series import named, points
-from benchmark.report.style import GREY, Look, legend_below, looks
+from benchmark.report.tables.beside import Key, control, control_columns
 
 _ACROSS, _ACROSS_TALL = 3, 4
 

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.control_lines import LINES
-from benchmark.report.curves import draw_curves, key, legend, told
+from benchmark.report.drawing.control_lines import LINES
+from benchmark.report.drawing.curves import draw_curves, key, legend, told
+from benchmark.report.drawing.style import GREY, Look, looks, percent
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import named, points
-from benchmark.report.style import GREY, Look, looks, percent
 
 _ACROSS = 3
 _MEASURE = "accuracy"

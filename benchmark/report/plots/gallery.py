@@ -9,10 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmark.report.names import file_stem, norm_sign, shortened
-from benchmark.report.origin import class_name
-from benchmark.report.read import Run
-from benchmark.report.saliency import (
+from benchmark.report.drawing.saliency import (
     CELL,
     VERDICTS,
     Arrays,
@@ -23,6 +20,9 @@ from benchmark.report.saliency import (
     saliency_map,
     verdict,
 )
+from benchmark.report.names import file_stem, norm_sign, shortened
+from benchmark.report.origin import class_name
+from benchmark.report.read import Run
 
 _ACROSS = 8
 """Models side by side; more are drawn in further bands below."""

@@ -10,11 +10,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
-from benchmark.report.curves import REST, legend, told
+from benchmark.report.drawing.curves import REST, legend, told
+from benchmark.report.drawing.style import GREY, Look, looks
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import labelled, marked_names
-from benchmark.report.style import GREY, Look, looks
 
 _METRIC, _MOVED, _CLEAN = "reconstruction_distance", "distance", "clean_distance"
 _GRID = 200

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from benchmark.report.drawing.scatter import scatter
+from benchmark.report.drawing.style import looks
 from benchmark.report.names import file_stem
 from benchmark.report.quantities import clean_accuracy, interpretability, robust_accuracy
 from benchmark.report.read import Run
-from benchmark.report.scatter import scatter
 from benchmark.report.series import named
-from benchmark.report.style import looks
 
 
 def tradeoff(run: Run) -> dict[str, Figure]:

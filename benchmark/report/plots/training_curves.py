@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmark.report.curves import REST, legend, told
+from benchmark.report.drawing.curves import REST, legend, told
+from benchmark.report.drawing.style import Look, looks, percent
 from benchmark.report.names import file_stem
 from benchmark.report.read import Run
 from benchmark.report.series import marked_names
-from benchmark.report.style import Look, looks, percent
 
 _PANELS = {
     "loss": "training loss, each method's own",

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from benchmark.report.control_lines import control_handles, draw_controls
-from benchmark.report.front import segments, shade_beyond, steps
-from benchmark.report.placing import Bar
-from benchmark.report.point_names import Crowd, marker, name_points
+from benchmark.report.drawing.control_lines import control_handles, draw_controls
+from benchmark.report.drawing.front import segments, shade_beyond, steps
+from benchmark.report.drawing.placing import Bar
+from benchmark.report.drawing.point_names import Crowd, marker, name_points
+from benchmark.report.drawing.style import GREY, Look, percent
 from benchmark.report.pooling import held
 from benchmark.report.quantities import Quantity
 from benchmark.report.series import points
-from benchmark.report.style import GREY, Look, percent
 
 _FRONT = 3
 """How many of the intervals' thin lines the front's thick one counts as, where a name would cover it."""

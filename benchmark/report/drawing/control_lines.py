@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from benchmark.report.style import GREY
+from benchmark.report.drawing.style import GREY
 
 NAMES = {"random": "random maps", "edge": "edges", "blurred": "the model's maps, blurred"}
 LINES = {"random": (0, (3, 2)), "edge": (0, (1, 1.2)), "blurred": (0, (5, 1.5, 1, 1.5))}

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from benchmark.report.best import INTERVAL
-from benchmark.report.cells import Cell, Column, Spread
 from benchmark.report.names import PRETRAINED, in_words
 from benchmark.report.pooling import limits
+from benchmark.report.tables.best import INTERVAL
+from benchmark.report.tables.cells import Cell, Column, Spread
 from benchmark.statistics.intervals import ENOUGH_SEEDS
 from benchmark.statistics.paired import FLIPPED, MCNEMAR, NETWORKS
 

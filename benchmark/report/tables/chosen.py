@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.report.beside import Key, hosted
-from benchmark.report.columns import MAIN, Choice, choice
 from benchmark.report.names import FAMILIES, family_order
 from benchmark.report.pooling import MEASURE
 from benchmark.report.series import threat
+from benchmark.report.tables.beside import Key, hosted
+from benchmark.report.tables.columns import MAIN, Choice, choice
 
 EVERYTHING = ("*",)
 """Every headline measure, by family."""

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.placing import Bar, place_labels
-from benchmark.report.style import GREY, Look, legend_below
+from benchmark.report.drawing.placing import Bar, place_labels
+from benchmark.report.drawing.style import GREY, Look, legend_below
 
 _DIRECT = 12
 """Rows up to which names stand beside their points; more go to a legend."""

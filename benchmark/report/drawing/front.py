@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from benchmark.report.placing import Bar
+from benchmark.report.drawing.placing import Bar
 from benchmark.statistics.relations import pareto_front
 
 

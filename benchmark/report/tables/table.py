@@ -8,24 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.report.beside import Key, control, control_columns
-from benchmark.report.best import INTERVAL, Scores, with_best
-from benchmark.report.caption import caption
-from benchmark.report.cells import (
-    ABSENT,
-    LATER,
-    NO_MORE,
-    UNTRAINED,
-    Cell,
-    Column,
-    cell,
-    number_format,
-)
-from benchmark.report.chosen import chosen, grouped
-from benchmark.report.columns import NAMES
-from benchmark.report.controls import ROW, Control, control_rows, with_controls, zero
-from benchmark.report.images import Measure, by_measure
-from benchmark.report.images import Scores as ByModel
 from benchmark.report.names import (
     PRETRAINED,
     dataset_title,
@@ -37,6 +19,24 @@ from benchmark.report.names import (
 from benchmark.report.origin import data_used
 from benchmark.report.pooling import MEASURE, in_percent, pooled
 from benchmark.report.read import ReportError, Run
+from benchmark.report.tables.beside import Key, control, control_columns
+from benchmark.report.tables.best import INTERVAL, Scores, with_best
+from benchmark.report.tables.caption import caption
+from benchmark.report.tables.cells import (
+    ABSENT,
+    LATER,
+    NO_MORE,
+    UNTRAINED,
+    Cell,
+    Column,
+    cell,
+    number_format,
+)
+from benchmark.report.tables.chosen import chosen, grouped
+from benchmark.report.tables.columns import NAMES
+from benchmark.report.tables.controls import ROW, Control, control_rows, with_controls, zero
+from benchmark.report.tables.images import Measure, by_measure
+from benchmark.report.tables.images import Scores as ByModel
 
 DAGGER = "reconstruction: the method was built from its abstract, its formula is not published."
 _NO_MORE = (
@@ -97,7 +97,7 @@ class Table:
 
 
 def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
-    """The columns that `words` choose (benchmark/report/columns.py) of a run of one data set."""
+    """The columns that `words` choose (benchmark/report/tables/columns.py) of a run of one data set."""
     names = list(dict.fromkeys(run.records["dataset"]))
     if len(names) != 1:
         raise ReportError(f"a table is of one data set, these records are of {names or 'none'}")

@@ -9,8 +9,8 @@ import pandas as pd
 
 from benchmark import controls
 from benchmark.controls import CONTROLS
-from benchmark.report.columns import settings
 from benchmark.report.pooling import MEASURE
+from benchmark.report.tables.columns import settings
 
 Key = tuple[str, ...]
 """A column of the records, in the order of `MEASURE`."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.report.cells import Cell, Column
+from benchmark.report.tables.cells import Cell, Column
 from benchmark.statistics.paired import SIGNIFICANT, differences, holm
 
 INTERVAL = "interval"

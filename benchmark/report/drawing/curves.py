@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.drawing.style import Look, legend_below
 from benchmark.report.pooling import held
-from benchmark.report.style import Look, legend_below
 
 _BANDS = 3
 """Curves up to which intervals are bands; more would merge into one mass, so they are bars, side by side."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark.cards import nearest
-from benchmark.report.chosen import EVERYTHING, main_words
-from benchmark.report.columns import NAMES, SETS
-from benchmark.report.cost import cost_tables
 from benchmark.report.read import ReportError, Run
-from benchmark.report.table import Table, table
+from benchmark.report.tables.chosen import EVERYTHING, main_words
+from benchmark.report.tables.columns import NAMES, SETS
+from benchmark.report.tables.cost import cost_tables
+from benchmark.report.tables.table import Table, table
 
 
 def names(run: Run) -> list[str]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from benchmark.report.cells import Cell, Column, number_format
 from benchmark.report.names import dataset_title, row_names
-from benchmark.report.table import DAGGER, Row, Table
+from benchmark.report.tables.cells import Cell, Column, number_format
+from benchmark.report.tables.table import DAGGER, Row, Table
 
 _COLUMNS = {
     "epochs": ("Epochs", "none"),

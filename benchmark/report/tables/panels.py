@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from benchmark.report.cells import Cell, Column
-from benchmark.report.table import Table
+from benchmark.report.tables.cells import Cell, Column
+from benchmark.report.tables.table import Table
 
 Panel = list[int]
 """The columns of a panel, as indices into the table's."""

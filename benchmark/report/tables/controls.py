@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.controls import CONTROLS
-from benchmark.report.beside import control
-from benchmark.report.best import INTERVAL, Scores
-from benchmark.report.cells import ABSENT, EMPTY, Beside, Cell, Column
+from benchmark.report.tables.beside import control
+from benchmark.report.tables.best import INTERVAL, Scores
+from benchmark.report.tables.cells import ABSENT, EMPTY, Beside, Cell, Column
 from benchmark.statistics.intervals import ENOUGH_SEEDS, Floats
 from benchmark.statistics.paired import SIGNIFICANT, Difference, difference, differences, holm
 

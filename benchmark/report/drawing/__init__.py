@@ -1,0 +1,1 @@
+"""How plots are drawn, whatever they show: one look, points, curves, maps, names that do not overlap."""
