@@ -264,7 +264,8 @@ def test_bold_is_what_the_same_images_do_not_tell_from_the_best(tmp_path: Path) 
     assert "exact McNemar tests of 0/1 scores" in paired.caption
     # the intervals alone, of 5 points, cannot tell them
     assert bold(alone) == []
-    assert "Holm" not in alone.caption
+    assert "all pairs" in paired.caption
+    assert "all pairs" not in alone.caption
 
 
 @pytest.mark.parametrize("direction", ["higher", "lower"])
@@ -351,12 +352,16 @@ def test_refits_and_seeds_are_in_the_test_and_in_the_caption_where_there_are_any
     made = tables(run_of(apart, tmp_path), "main")[0]
     assert bold(made) == ["a", "b"]
     assert made.rows[1].cells[0].compared == NETWORKS
-    assert "retrain several times" in made.caption
+    assert "Refits: 2, their spread is not in it." in made.caption
     once = {name: {("roar", ""): own["roar", ""][:, :1]} for name, own in apart.items()}
     (tmp_path / "once").mkdir()
     made = tables(run_of(once, tmp_path / "once"), "main")[0]
     assert made.rows[1].cells[0].compared == FLIPPED
-    assert "retrain" not in made.caption
+    assert "efits" not in made.caption
+    apart = {name: {("roar", ""): own["roar", ""].repeat(2, axis=1)} for name, own in apart.items()}
+    (tmp_path / "more").mkdir()
+    made = tables(run_of(apart, tmp_path / "more"), "main")[0]
+    assert "From 3 refits on their spread is in it, too." in made.caption
 
 
 def beside(folder: Path | None, scores: Mapping[str, Mapping[str, np.ndarray]]) -> Table:
@@ -438,7 +443,7 @@ def test_a_paired_test_decides_whether_a_control_is_beaten_and_counts_shared_net
     twice = [difference(own["score"], edge).p for own in scores.values()]
     assert raw != pytest.approx(twice)
     own = [own["score"] - own["blurred_score"] for own in scores.values()]
-    raw = [difference(each, np.zeros(60)).p for each in own]
+    raw = [difference(each, 0.0).p for each in own]
     assert [cell.beside[1].p for cell in cells] == pytest.approx(holm(raw))
     assert {each.compared for cell in cells for each in cell.beside} == {NETWORKS}
 
@@ -466,7 +471,7 @@ def test_a_seed_that_a_control_lacks_leaves_the_spread_of_the_others_in_the_test
     blurred[0] = np.nan
     made = beside(tmp_path, {name: {"score": own, "blurred_score": blurred} for name in "ab"})
     alone = difference(own, blurred)  # two are too few for a spread of the differences
-    paired = difference((own - blurred)[1:], np.zeros(60))
+    paired = difference((own - blurred)[1:], 0.0)
     ((found,), _) = (row.cells[0].beside for row in made.rows)
     assert found.compared == NETWORKS
     assert found.p == pytest.approx(min(1, 2 * (alone if seeds == 3 else paired).p))

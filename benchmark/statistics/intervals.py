@@ -20,7 +20,8 @@ from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
 ENOUGH_SEEDS = 3
-"""Seeds from which their spread is part of an interval; with two, Student's t makes it 13 standard errors wide."""
+"""Seeds, or refits, from which their spread is part of an interval: with two, Student's t makes it 13 standard errors
+wide, and more work would make a result less certain."""
 
 _TAIL = (1 + LEVEL) / 2
 _Z = float(ndtri(_TAIL))
@@ -53,7 +54,7 @@ def estimate(scores: ArrayLike, unit: bool = True) -> Estimate:
     0/1 scores of a measure whose range is 0 to 1 (`unit`) get Wilson's interval, others Student's t. For (refits, n)
     the parts of images (scores averaged over refits) and of refits (means over images, t with refits - 1 degrees of
     freedom) are added as the module says; both parts contain the images-by-refits noise, which errs on the wide side.
-    NaN scores are left out.
+    Fewer than three refits are averaged. NaN scores are left out.
     """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim not in (1, 2):
@@ -63,7 +64,7 @@ def estimate(scores: ArrayLike, unit: bool = True) -> Estimate:
         return _over_images(array[seen], unit)
     array, seen = array[seen.any(axis=1)], seen[seen.any(axis=1)]
     images = _over_images(_means(array, seen, axis=0), unit)
-    return images if len(array) < 2 else _widened(images, _means(array, seen, axis=1))
+    return images if len(array) < ENOUGH_SEEDS else _widened(images, _means(array, seen, axis=1))
 
 
 def combine_seeds(

@@ -12,7 +12,7 @@ from three seeds on, whether the trainings do, whatever their seed.
   is smaller: after a correction for 500 comparisons and more a p of 1/10,000 would be noise. Where the spread of
   networks is part of the error, it is a t test: the variances over images and over the networks of either model add up,
   what they share (the noise of an image under a network) counts once, and Satterthwaite's degrees of freedom say how
-  well the sum is known.
+  well the sum is known. A model of too few networks to tell their spread is taken to be spread as the other is.
 - *interval*: with a spread of networks the one of that t test. Otherwise Student's t over the images' differences; for
   0/1 scores after one image more on which only the one model is right and one on which only the other is (Bonett &
   Price 2012), so that it is no point where all images agree. With skewed scores a bootstrap covers less often than t.
@@ -83,30 +83,39 @@ class _Part(NamedTuple):
     freedom: float
 
 
+class _Luck(NamedTuple):
+    """What drawing other networks would change."""
+
+    spread: float
+    """The variance of a network's mean over images."""
+    noise: float
+    """The variance of an image's score under a network that no other image and no other network shares."""
+    networks: int
+    freedom: float
+
+
 def difference(scores: ArrayLike, baseline: ArrayLike) -> Difference:
     """`scores` minus `baseline`, each of shape (n,), (seeds, n) or (seeds, refits, n), on the same n images.
 
-    Images that one of the networks has no score of (NaN) are left out, and seeds without any score; ValueError if the
-    numbers of images differ.
+    A `baseline` that is a number was given by no network and has no spread. Images that one of the networks has no
+    score of (NaN) are left out, and seeds without any score; ValueError if the numbers of images differ.
     """
     return differences([scores], baseline)[0]
 
 
 def differences(many: Sequence[ArrayLike], baseline: ArrayLike) -> list[Difference]:
     """Each of `many` minus `baseline`; the flips of their signs are drawn once for all."""
-    base = _networks(baseline)
-    others = [_networks(scores) for scores in many]
-    for other in others:
-        if other.shape[-1] != base.shape[-1]:
-            raise ValueError(
-                f"scores of {other.shape[-1]} and of {base.shape[-1]} images: a paired comparison takes the same images"
-            )
-    pairs = [_whole(other, base) for other in others]
+    others, exact = [_networks(scores) for scores in many], np.ndim(baseline) == 0
+    base = None if exact else _networks(baseline)
+    pairs = [
+        _whole(other, np.full((1, 1, other.shape[-1]), baseline) if base is None else base)
+        for other in others
+    ]
     tests = [_test(*pair) for pair in pairs]
     each = [one.mean((0, 1)) - other.mean((0, 1)) for one, other in pairs]
     flipped = iter(_flips([d for d, test in zip(each, tests, strict=True) if test == FLIPPED]))
     return [
-        _difference(*pair, test, next(flipped) if test == FLIPPED else None)
+        _difference(*pair, test, next(flipped) if test == FLIPPED else None, exact)
         for pair, test in zip(pairs, tests, strict=True)
     ]
 
@@ -126,12 +135,14 @@ def holm(p: ArrayLike) -> Floats:
     return corrected
 
 
-def _difference(one: Floats, other: Floats, test: str, flipped: Floats | None) -> Difference:
+def _difference(
+    one: Floats, other: Floats, test: str, flipped: Floats | None, exact: bool
+) -> Difference:
     if not test:
         return _NONE
     d = one.mean((0, 1)) - other.mean((0, 1))
     value, higher, lower = float(d.mean()), int((d > 0).sum()), int((d < 0).sum())
-    centre, stderr, freedom = _error(d, one, other)
+    centre, stderr, freedom = _error(d, *((one,) if exact else (one, other)))
     if flipped is not None:
         p = _share(d, flipped)
     else:
@@ -146,15 +157,14 @@ def _difference(one: Floats, other: Floats, test: str, flipped: Floats | None) -
     )  # fmt: skip
 
 
-def _error(d: Floats, one: Floats, other: Floats) -> tuple[float, float, float]:
+def _error(d: Floats, *sides: Floats) -> tuple[float, float, float]:
     """The centre of the interval, the standard error and its degrees of freedom."""
-    n, binary = len(d), _binary(one) and _binary(other)
-    networks = [_networks_part(scores) for scores in (one, other) if _spread(scores)]
-    shared = sum(noise for _, noise in networks)
-    images = _Part(max(0.0, float(d.var(ddof=1)) - shared) / n, n - 1)
-    parts = [images, *(part for part, _ in networks)]
+    n = len(d)
+    networks, noise = _networks_parts(sides)
+    images = _Part(max(0.0, float(d.var(ddof=1)) - noise) / n, n - 1)
+    parts = [images, *networks]
     variance = sum(part.variance for part in parts)
-    if binary and (not networks or variance < _NOTHING):
+    if all(map(_binary, sides)) and (not networks or variance < _NOTHING):
         d = np.concatenate([d, [1.0, -1.0]])
         return float(d.mean()), float(d.std() / np.sqrt(len(d))), len(d) - 1
     weights = sum(part.variance**2 / part.freedom for part in parts)
@@ -180,7 +190,11 @@ def _networks(scores: ArrayLike) -> Floats:
 
 
 def _whole(one: Floats, other: Floats) -> tuple[Floats, Floats]:
-    """Both without the images that a network has no score of."""
+    """Both without the images that a network has no score of; ValueError if they are of other numbers of images."""
+    if one.shape[-1] != other.shape[-1]:
+        raise ValueError(
+            f"scores of {one.shape[-1]} and of {other.shape[-1]} images: a paired comparison takes the same images"
+        )
     seen = np.isfinite(one).all((0, 1)) & np.isfinite(other).all((0, 1))
     return one[..., seen], other[..., seen]
 
@@ -203,19 +217,27 @@ def _spread(scores: Floats) -> bool:
     return scores.shape[0] >= ENOUGH_SEEDS or scores.shape[1] > 1
 
 
-def _networks_part(scores: Floats) -> tuple[_Part, float]:
-    """What drawing other networks would change - other seeds if there are enough of them, otherwise other refits - and
-    the noise of an image under a network that is in an image's mean."""
+def _networks_parts(sides: Sequence[Floats]) -> tuple[list[_Part], float]:
+    """What drawing other networks would change in a difference, and how much noise of networks an image's has."""
+    known = [_luck(scores) for scores in sides if _spread(scores)]
+    # a side that cannot tell has the other's luck: with none it would be held to be exact
+    lent = sum(1 / scores.shape[0] for scores in sides if not _spread(scores))
+    shares = [(luck, 1 / luck.networks + lent) for luck in known]
+    parts = [_Part(luck.spread * share, luck.freedom) for luck, share in shares]
+    return parts, sum(luck.noise * share for luck, share in shares)
+
+
+def _luck(scores: Floats) -> _Luck:
+    """Of other seeds if there are enough of them, otherwise of other refits."""
     if scores.shape[0] >= ENOUGH_SEEDS:
         scores = scores.mean(axis=1)[None]  # one group of networks: the seeds
     means = scores.mean(axis=2)
     groups, members = means.shape
     freedom = groups * (members - 1)
-    within = float(means.var(axis=1, ddof=1).mean())
     rest = scores - scores.mean(axis=1, keepdims=True)
     rest = rest - rest.mean(axis=2, keepdims=True)
     noise = float((rest**2).sum()) / (freedom * (scores.shape[2] - 1))
-    return _Part(within / means.size, freedom), noise / means.size
+    return _Luck(float(means.var(axis=1, ddof=1).mean()), noise, means.size, freedom)
 
 
 def _share(d: Floats, flipped: Floats) -> float:

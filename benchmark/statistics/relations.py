@@ -17,7 +17,7 @@ _FEWEST = 4
 
 @dataclass(frozen=True)
 class Correlation:
-    """A coefficient in [-1, 1] over `n` models, with its 95% interval and two-sided p value.
+    """A coefficient in [-1, 1] over `n` models, with its 95% interval.
 
     The interval is NaN for fewer than 4 models and for a coefficient of 1 or -1, where the transformation ends.
     """
@@ -25,7 +25,6 @@ class Correlation:
     value: float
     low: float
     high: float
-    p: float
     n: int
 
 
@@ -37,8 +36,7 @@ def pearson(x: ArrayLike, y: ArrayLike) -> Correlation:
     a, b = _known(x, y)
     if _constant(a, b):
         return _nothing(len(a))
-    found = stats.pearsonr(a, b)
-    return _correlation(float(found.statistic), float(found.pvalue), len(a), 1.0)
+    return _correlation(float(stats.pearsonr(a, b).statistic), len(a), 1.0)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
@@ -46,9 +44,8 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
     a, b = _known(x, y)
     if _constant(a, b):
         return _nothing(len(a))
-    found = stats.spearmanr(a, b)
-    value = float(found.statistic)
-    return _correlation(value, float(found.pvalue), len(a), 1 + value**2 / 2)
+    value = float(stats.spearmanr(a, b).statistic)
+    return _correlation(value, len(a), 1 + value**2 / 2)
 
 
 def pareto_front(values: ArrayLike, higher: Sequence[bool]) -> NDArray[np.bool_]:
@@ -81,12 +78,12 @@ def _constant(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
 
 
 def _nothing(n: int) -> Correlation:
-    return Correlation(np.nan, np.nan, np.nan, np.nan, n)
+    return Correlation(np.nan, np.nan, np.nan, n)
 
 
-def _correlation(value: float, p: float, n: int, variance: float) -> Correlation:
+def _correlation(value: float, n: int, variance: float) -> Correlation:
     if n < _FEWEST or abs(value) > 1 - 1e-12:  # the ends have no transform
-        return Correlation(value, np.nan, np.nan, p, n)
+        return Correlation(value, np.nan, np.nan, n)
     reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * np.sqrt(variance / (n - 3))
     low, high = np.tanh(np.arctanh(value) + np.array([-reach, reach]))
-    return Correlation(value, float(low), float(high), p, n)
+    return Correlation(value, float(low), float(high), n)

@@ -53,8 +53,9 @@ def infidelity(
         normalise: Whether the map is scaled by beta; without it beta is 1, and a map of another scale is another map.
         target: The class that is explained and whose scalar is followed.
     Cost: one map and samples + 1 forward passes per image
-    Pitfalls: the scale of the scalar is the model's own, so models are compared by relative_infidelity; a random map
-        scores about 1 - 1/samples there, since one number is fitted; gaussian leaves [0, 1]. What the authors' code
+    Pitfalls: beta may be below 0, so that a map and its opposite score alike; the scale of the scalar is the model's
+        own, so models are compared by relative_infidelity; a random map scores about 1 - 1/samples there, since one
+        number is fitted; gaussian leaves [0, 1]. What the authors' code
         calls Gaussian is noisy_baseline. Maps that are no rate of change by a pixel (Grad-CAM, occlusion, GradientSHAP,
         squared and blurred ones) are taken as if they were.
     Paper: Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations"

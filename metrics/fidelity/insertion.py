@@ -30,7 +30,8 @@ def insertion(
 
     Label: Insertion {attribution}
     Formula: trapezoid area over the inserted fraction of p_c(blurred x with the top pixels of x); exact
-        ranks, c the class predicted on the unchanged image; Gaussian blur of 11x11 pixels, sigma 5
+        ranks, c the class predicted on the unchanged image; Gaussian blur of sigma 5, its tails folded back into 11x11
+        pixels (as the authors' kernel has it)
     Measures:
         auc (higher, 0..1): The area.
         probability@ (none, 0..1): Probability of the class at each inserted fraction.
@@ -69,5 +70,8 @@ def _window(size: int, like: Tensor) -> Tensor:
     """Weights (size, size), row i those of the at most 11 pixels around i."""
     at = torch.arange(size, dtype=like.dtype, device=like.device)
     distance = at[:, None] - at
-    weights = (-0.5 * (distance / 5).square()).exp() * (distance.abs() <= 5)
+    # the authors blur a single pixel in a window of 11, whose border reflects what leaves it (up to 4 sigma)
+    folded = distance[..., None] + 11 * torch.arange(-2, 3, device=like.device)
+    tails = (-0.5 * (folded / 5).square()).exp() * (folded.abs() <= 20)
+    weights = tails.sum(-1) * (distance.abs() <= 5)
     return weights / weights.sum(1, keepdim=True)

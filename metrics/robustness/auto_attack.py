@@ -33,7 +33,8 @@ def auto_attack(
     Threat: needed
     Formula: standard = APGD-CE, targeted APGD (9 targets), targeted FAB (9 targets), Square; 100 iterations. plus =
         APGD-CE, APGD-DLR, FAB (5 restarts each), Square, targeted APGD, targeted FAB. rand = APGD-CE, APGD-DLR with
-        gradients averaged over 20 passes
+        gradients averaged over 20 passes. Under L1, as the library has it: APGD-CE with 5 restarts and 5 targets of
+        targeted APGD, both with large radii first
     Measures:
         robust_accuracy (higher, 0..1): Correct on the attacked image, as re-predicted by the harness.
         perturbation (none, 0..eps): Norm of the perturbation (0 for images that hold).

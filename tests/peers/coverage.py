@@ -8,13 +8,19 @@ choice between Student's t and the bootstrap, differences of log-normal scores.
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 
+from benchmark.report.tables.best import with_best
+from benchmark.report.tables.cells import EMPTY, Column
 from benchmark.statistics.intervals import combine_seeds, estimate
 from benchmark.statistics.paired import difference
 
 TRIALS = 2000
+UNEQUAL = ((3, 1), (3, 2), (3, 3), (10, 1))
 KINDS = {
     "0/1 scores, one network": (1, 1, 0.0, True),
     "0/1 scores, two seeds": (2, 1, 0.0, True),
@@ -68,6 +74,9 @@ def shared_controls() -> None:
         (10, 3, 3),
         (3, 1, 10),
         (1, 3, 3),
+        (1, 1, 3),
+        (2, 1, 3),
+        (2, 2, 3),
     ):
         rng, wrong = np.random.default_rng(0), 0
         for _ in range(TRIALS):
@@ -79,6 +88,33 @@ def shared_controls() -> None:
         print(
             f"| seeds: {seeds}, refits: {refits}, of the control: {again} | {100 * wrong / TRIALS:.1f}% |"
         )
+
+
+def unequal_seeds() -> None:
+    """A model of fewer seeds is taken to be spread as the other one is."""
+    print("\n| seeds | images | p < 0.05 without a difference |\n| :-- | --: | --: |")
+    for (many, few), images in itertools.product(UNEQUAL, (120, 1000)):
+        rng, wrong = np.random.default_rng(0), 0
+        for _ in range(TRIALS // 2):
+            hard = rng.normal(0, 0.7, images)
+            one, other = (model(rng, hard, seeds, 1, 0.1, binary=True) for seeds in (many, few))
+            wrong += difference(one, other).p < 0.05
+        print(f"| {many} and {few} | {images} | {200 * wrong / TRIALS:.1f}% |")
+
+
+def bold() -> None:
+    """Columns of equally good models of 1,000 images in which one is marked as the best, or called worse than it."""
+    print("\n| rows of a column, equally good | any is significantly worse |\n| :-- | --: |")
+    column = Column("robustness", "", "", "accuracy", "higher", 1.0, ".3f")
+    for rows in (2, 3, 5, 10, 20):
+        rng, wrong = np.random.default_rng(0), 0
+        for _ in range(TRIALS // 10):
+            scores = (rng.random((rows, 1, 1, 1000)) < 0.8).astype(float)
+            found = [estimate(own[0, 0]) for own in scores]
+            cells = [replace(EMPTY, mean=e.value, low=e.low, high=e.high) for e in found]
+            named = [replace(cell, shown=f"{cell.mean:.3f}") for cell in cells]
+            wrong += any(cell.best for cell in with_best(named, column, list(scores)))
+        print(f"| {rows} | {1000 * wrong / TRIALS:.1f}% |")
 
 
 def means() -> None:
@@ -116,5 +152,7 @@ def bootstrap() -> None:
 if __name__ == "__main__":
     comparisons()
     shared_controls()
+    unequal_seeds()
+    bold()
     means()
     bootstrap()

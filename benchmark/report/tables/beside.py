@@ -25,7 +25,7 @@ def control(metric: str, params: str) -> str:
 
 
 def control_columns(records: pd.DataFrame, keys: Iterable[Key]) -> dict[Key, dict[str, Key]]:
-    """Column -> control -> the column that holds the control's score; () where that is 0 by definition."""
+    """Column -> control -> the column that holds the control's score."""
     known = [tuple(map(str, key)) for key in records[MEASURE].drop_duplicates().to_numpy(object)]
     attributed = _attributed(known)
     return {key: _measured(key, known) | attributed.get(key, {}) for key in keys}
@@ -46,10 +46,8 @@ def apart(records: pd.DataFrame) -> pd.DataFrame:
 
 def _measured(key: Key, known: Sequence[Key]) -> dict[str, Key]:
     *of, measure = key
-    own = {name: (*of, f"{name}_{measure}") for name in CONTROLS}
-    found: dict[str, Key] = {name: each for name, each in own.items() if each in known}
-    # records of before `random_score` was measured: an area between the map's curve and the random one's
-    return ({"random": ()} if (*of, "random_accuracy") in known else {}) | found
+    own: dict[str, Key] = {name: (*of, f"{name}_{measure}") for name in CONTROLS}
+    return {name: each for name, each in own.items() if each in known}
 
 
 def _attributed(known: Sequence[Key]) -> dict[Key, dict[str, Key]]:

@@ -34,15 +34,15 @@ def caption(
     columns: Sequence[Column],
     cells: Sequence[Cell],
     data: str = "",
-    refits: bool = False,
+    refits: int = 1,
     controls: Collection[str] = (),
     spread: Spread = "interval",
     trainings: pd.DataFrame | None = None,
 ) -> str:
     """Sentences that fit these cells.
 
-    `data` says which images were used, `refits` whether a measure has several, `controls` which stand below, `spread`
-    what stands behind the means, `trainings` what the methods were given (benchmark/storage/trainings.py).
+    `data` says which images were used, `refits` how many a measure has at the most, `controls` which stand below,
+    `spread` what stands behind the means, `trainings` what the methods were given (benchmark/storage/trainings.py).
     """
     known = [c for c in cells if c.seeds]
     used = f"Data: {data}." if data else ""
@@ -77,16 +77,22 @@ def _about_intervals(
     cells: Sequence[Cell],
     columns: Sequence[Column],
     seeds: Sequence[int],
-    refits: bool,
+    refits: int,
     spread: Spread,
 ) -> list[str]:
     cut = spread == "interval" and any(_cut(c, column) for c, column in _pairs(cells, columns))
     what = ("± is", ", to its farther end") if spread == "interval" else ("In brackets:", "")
     return [
         _interval(seeds, *what),
-        "Measures that retrain several times have the spread of these refits in it too." * refits,
+        _of_refits(refits),
         "Where the range of a measure ends nearer than its ±, so does the interval." * cut,
     ]
+
+
+def _of_refits(refits: int) -> str:
+    if refits < ENOUGH_SEEDS:
+        return "Refits: 2, their spread is not in it." * (refits > 1)
+    return f"From {ENOUGH_SEEDS} refits on their spread is in it, too."
 
 
 def _others(records: pd.DataFrame) -> str:
@@ -106,11 +112,11 @@ def _bold(cells: Sequence[Cell]) -> str:
         worse = f"clearly worse{clearly}" if ways else "worse"
         return (
             "Bold: the best of a column and all within its interval that is not "
-            f"{worse}, unless that is every row."
+            f"{worse}, if any row is."
         )
     return (
         "Bold: the best of a column and all within its interval that is not significantly worse on the same images "
-        f"(p < 0.05 after Holm's correction over the column; {', '.join(tests)}), unless that is every row."
+        f"(p < 0.05 corrected for all pairs of the column; {', '.join(tests)}), if any row is."
         + " Without scores of single images: all whose interval holds the best's mean."
         * (INTERVAL in ways)
     )

@@ -91,7 +91,7 @@ class Cell:
     best: bool = False
     """Whether it is the best of its column, or not significantly worse."""
     p: float = np.nan
-    """Of the difference from the best of the column, after Holm's correction; NaN where there is no test of it."""
+    """Of the difference from the best of the column, corrected for all its pairs; NaN where there is no test of it."""
     gap: float = np.nan
     """That difference, on the images that both have scores of."""
     compared: str = ""

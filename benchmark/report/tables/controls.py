@@ -41,13 +41,6 @@ class Control(NamedTuple):
     """Of single images; None where they are not kept."""
 
 
-def zero(scores: Sequence[Scores]) -> Control:
-    """The control that is 0 by definition, beside rows with these scores."""
-    exact = replace(EMPTY, mean=0.0, shown="0")
-    images = [None if own is None else np.zeros((1, 1, own.shape[-1])) for own in scores]
-    return Control([exact] * len(scores), images)
-
-
 def with_controls(
     cells: Sequence[Cell], column: Column, scores: Sequence[Scores], given: Mapping[str, Control]
 ) -> list[Cell]:
@@ -142,7 +135,7 @@ def _differences(pairs: Iterable[tuple[Floats, Floats]]) -> list[Difference]:
     if all(np.array_equal(first.repeat(len(c), axis=0), c, equal_nan=True) for c in controls):
         return differences([own for own, _ in both], first)
     minus = [_minus(own, other) for own, other in both]
-    alike = iter(differences([d for d in minus if d is not None], np.zeros(first.shape[-1])))
+    alike = iter(differences([d for d in minus if d is not None], 0.0))
     return [
         difference(own, other) if d is None else next(alike)
         for d, (own, other) in zip(minus, both, strict=True)

@@ -34,7 +34,7 @@ from benchmark.report.tables.cells import (
 )
 from benchmark.report.tables.chosen import chosen, grouped
 from benchmark.report.tables.columns import NAMES
-from benchmark.report.tables.controls import ROW, Control, control_rows, with_controls, zero
+from benchmark.report.tables.controls import ROW, Control, control_rows, with_controls
 from benchmark.report.tables.images import Measure, by_measure
 from benchmark.report.tables.images import Scores as ByModel
 
@@ -107,7 +107,7 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
     ):  # a suite's own columns stand in the order of its words, and each is expected to be there
         keys, absent = grouped(keys), []
     beside = control_columns(run.records, keys)
-    needed = [*keys, *(key for own in beside.values() for key in own.values() if key)]
+    needed = [*keys, *(key for own in beside.values() for key in own.values())]
     pool = _pool(run.records, needed)
     columns = _columns(run.records, pool, keys)
     scores = by_measure(_needed(run.scores, needed))
@@ -115,14 +115,14 @@ def table(run: Run, name: str, words: Sequence[str], title: str = "") -> Table:
     by_column, controls = _cells(run, pool, columns, scores, beside)
     rows = _marked(_rows(run.records, by_column))
     cells = [each for row in rows for each in row.cells]
-    refits = any(own.shape[1] > 1 for key in keys for own in scores.get(_sampled(key), {}).values())
+    most = [own.shape[1] for key in keys for own in scores.get(_sampled(key), {}).values()]
     below = control_rows(tuple(columns.values()), controls)
     text = caption(
         run.records,
         list(columns.values()),
         cells,
         data_used(run.manifest, names[0]),
-        refits,
+        max(most, default=1),
         below,
         run.spread,
         run.trainings,
@@ -233,7 +233,7 @@ def _cells(
     for key, column in columns.items():
         own = images(key)
         beaten = {
-            name: Control(cells(other, column), images(other)) if other else zero(own)
+            name: Control(cells(other, column), images(other))
             for name, other in beside[key].items()
         }
         best = with_best(cells(key, column), column, own)
