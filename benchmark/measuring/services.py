@@ -25,8 +25,8 @@ from metrics.randomness import Draws
 
 _GENERATORS = ROOT / "metrics/manifold"
 _TRAINING_DATA = frozenset(("train_x", "train_y", "train_draws"))
-_last: dict[tuple[object, ...], Manifold] = {}
-"""The manifold that was asked for last, by what it depends on."""
+_recent: dict[tuple[object, ...], Manifold] = {}
+"""The manifolds that were asked for last, by what they depend on: two, as metrics of one suite differ in `latent`."""
 
 
 def facts(place: Place, cell: Cell, used: frozenset[str]) -> Any:
@@ -94,7 +94,7 @@ def manifold(
     code = keys.code_version(_GENERATORS / f"_{generator}.py")
     key = keys.key(code, epochs, keys.tensor(data.train.x), keys.environment(place.device))
     asked = (place, key, keys.tensor(test.x), keys.tensor(test.ids), latent)
-    if asked not in _last:
+    if asked not in _recent:
         weights = place.store.once(
             "manifolds", key, lambda: made.fit(x, seed=0, epochs=epochs).state_dict()
         )
@@ -102,9 +102,11 @@ def manifold(
             vae = made.build(x[0])
         vae.load_state_dict(weights, assign=True)
         vae = vae.to(place.device).eval().requires_grad_(False)
-        _last.clear()
-        _last[asked] = VaeManifold.at(vae, test.x, Draws(0, test.ids), latent)
-    return _last[asked]
+        if len(_recent) == 2:
+            del _recent[next(iter(_recent))]
+        _recent[asked] = VaeManifold.at(vae, test.x, Draws(0, test.ids), latent)
+    _recent[asked] = found = _recent.pop(asked)  # the last to go
+    return found
 
 
 def _manifold_code(data: Dataset) -> str:
