@@ -8,6 +8,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -710,32 +711,52 @@ class Killed(Exception):
     pass
 
 
+def with_dropout() -> nn.Sequential:
+    """As a user's network may be: what it drops is drawn by torch's own generator."""
+    return nn.Sequential(*net(norm=True)[:3], nn.Dropout(0.5), net(norm=True)[3])
+
+
+@pytest.mark.parametrize("make", [partial(net, norm=True), with_dropout])
 @pytest.mark.parametrize("changes", [{}, {"optimiser": "sgd", "ema": 0.9}, {"keep": "last"}])
-def test_an_interrupted_training_continues_to_the_same_weights(changes: dict[str, Any]) -> None:
+def test_an_interrupted_training_continues_to_the_same_weights(
+    changes: dict[str, Any], make: Callable[[], nn.Module]
+) -> None:
     arguments: dict[str, Any] = {
         "recipe": recipe(epochs=5, **changes),
         "threat": Linf(0.1),
         "seed": 0,
     }
-    whole = pgd_at(net(norm=True), TRAIN, VALIDATION, **arguments)
+    torch.manual_seed(1)
+    whole = pgd_at(make(), TRAIN, VALIDATION, **arguments)
 
     def die(epoch: Epoch) -> None:
         if epoch.epoch == 3:
             raise Killed
 
     kept = Kept()
+    torch.manual_seed(1)
     with pytest.raises(Killed):
-        pgd_at(net(norm=True), TRAIN, VALIDATION, **arguments, on_epoch=die, snapshots=kept)
+        pgd_at(make(), TRAIN, VALIDATION, **arguments, on_epoch=die, snapshots=kept)
     told: list[Epoch] = []
-    again = pgd_at(
-        net(norm=True), TRAIN, VALIDATION, **arguments, on_epoch=told.append, snapshots=kept
-    )
+    again = pgd_at(make(), TRAIN, VALIDATION, **arguments, on_epoch=told.append, snapshots=kept)
     assert same_state(whole.model, again.model)
     # as text: a validation that was not computed is NaN
     rows = [str([row[:4] for row in log]) for log in (whole.log, again.log, told)]
     assert rows[0] == rows[1] == rows[2]
     assert again.kept == whole.kept
     assert again.cost == whole.cost
+
+
+def test_a_snapshot_without_generators_is_continued() -> None:
+    """Those of before they were kept."""
+    kept, arguments = Kept(), {"recipe": recipe(), "threat": None, "seed": 0}
+    whole = standard(net(), TRAIN, VALIDATION, **arguments, snapshots=kept)
+    snapshot = kept.load()
+    assert snapshot
+    del snapshot["generators"]
+    kept.offer(lambda: snapshot)
+    again = standard(net(), TRAIN, VALIDATION, **arguments, snapshots=kept)
+    assert same_state(whole.model, again.model)
 
 
 def test_the_radius_rises_where_the_recipe_says_so() -> None:

@@ -223,6 +223,7 @@ class Loop:
         return {
             "live": self._live(), "weights": self.weights, "log": [tuple(epoch) for epoch in self.log],
             "best": self.best, "kept": self.kept, "costs": [tuple(cost) for cost in self.costs],
+            "generators": self._generators(),
         }  # fmt: skip
 
     def _restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -232,6 +233,21 @@ class Loop:
         )
         self.log = [Epoch(*row) for row in snapshot["log"]]
         self.costs = [Cost(*row) for row in snapshot["costs"]]
+        if generators := snapshot.get("generators"):  # an older snapshot has none
+            self._set_generators(generators)
+
+    def _generators(self) -> dict[str, Tensor]:
+        """States of torch's own generators, which draw nothing of ours but the dropout of a user's network."""
+        states, device = {"cpu": torch.get_rng_state()}, self.setup.train.x.device
+        if device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(device)
+        return states
+
+    def _set_generators(self, states: Mapping[str, Tensor]) -> None:
+        # a snapshot is read onto the training's device; states are set from the CPU
+        torch.set_rng_state(states["cpu"].cpu())
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"].cpu(), self.setup.train.x.device)
 
 
 def _mean(costs: list[Cost]) -> Cost:
