@@ -623,7 +623,8 @@ def test_measuring_the_cost_changes_nothing() -> None:
 
 
 def test_the_average_of_the_weights_is_what_is_kept() -> None:
-    """Literally: after every step, average <- decay average + (1 - decay) weights, from the first step's weights on."""
+    """Literally: after every step, average <- d average + (1 - d) weights, from the first step's weights on; d is the
+    decay, but (1 + t) / (10 + t) while that is less."""
     model, seen = net(), []
 
     @from_loss
@@ -631,14 +632,25 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
         seen.append(weights(model).clone())
         return F.cross_entropy(model(x), y)
 
-    trained = train(spy, model, how=recipe(ema=0.9, keep="last", epochs=4))
+    trained = train(spy, model, how=recipe(ema=0.45, keep="last", epochs=4))
     last = weights(train(standard, how=recipe(keep="last", epochs=4)).model)
     steps = [*seen[1:], last]
     average = steps[0]
-    for after in steps[1:]:
-        average = 0.9 * average + 0.1 * after
+    for t, after in enumerate(steps[1:], start=1):
+        decay = min(0.45, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * after
     torch.testing.assert_close(weights(trained.model), average)
     assert not torch.allclose(average, last, rtol=1e-3)
+
+
+def test_the_average_of_a_short_training_is_a_trained_model() -> None:
+    """At the usual decay of 0.999 the first of 90 steps would have nine tenths of the weight."""
+    losses = []
+    for decay in (0.0, 0.999):
+        model = train(how=recipe(epochs=30, lr=0.02, ema=decay, keep="last")).model
+        losses.append(F.cross_entropy(model(VALIDATION.x), VALIDATION.y).item())
+    untrained = F.cross_entropy(net()(VALIDATION.x), VALIDATION.y).item()
+    assert losses[1] < 1.5 * losses[0] < 0.3 * untrained
 
 
 def test_batches_may_come_in_the_stored_order() -> None:

@@ -12,6 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from metrics.randomness import Draws
 from trainers.recipe import Recipe
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -32,7 +34,16 @@ def averaged(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
     """The moving average of the model's weights and statistics, which starts at the first step; none without decay."""
     if not recipe.ema:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+
+    def move(average: Tensors, weights: Tensors, updates: Tensor | int) -> None:
+        get_ema_multi_avg_fn(decay_at(recipe.ema, int(updates)))(average, weights, updates)
+
+    return AveragedModel(model, multi_avg_fn=move, use_buffers=True)
+
+
+def decay_at(decay: float, updates: int) -> float:
+    """The average's decay after so many updates: less at first, or the untrained weights would stay in it for long."""
+    return min(decay, (1 + updates) / (10 + updates))
 
 
 def set_rate(steps: torch.optim.Optimizer, recipe: Recipe, done: int, of: int) -> None:

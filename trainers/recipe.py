@@ -40,7 +40,9 @@ class Recipe:
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     """How weights and images of convolutions lie in memory while training: a matter of speed, but for rounding."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Decay per step of an exponential moving average of the weights, which is then what is kept; 0: no average."""
+    """Decay per step of an exponential moving average of the weights, which is then what is kept; 0: no average. After
+    t updates it is min(ema, (1 + t) / (10 + t)), as TensorFlow's with `num_updates`: in a short training the weights of
+    the first steps would else be most of the average."""
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights are kept: the best on the validation split by the mean of clean and PGD-10 accuracy (the
     later one if equal), or the last. One rule for all methods, under the training's own threat or the suite's. PGD-10
