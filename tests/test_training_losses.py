@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from metrics.randomness import Draws
 from metrics.threat import L2, Linf, ThreatModel
+from trainers._divergence import divergence as divergence_of
 from trainers._divergence import most_divergent
 from trainers.adv_gsct import adv_gsct
 from trainers.base import Step, Trainer
@@ -348,6 +349,18 @@ def test_the_divergence_is_raised_in_float32_also_in_a_bfloat16_training() -> No
         low = most_divergent(net, X.float(), at(), **how)
     assert torch.equal(low, full)
     assert not torch.equal(full, X.float())
+
+
+def test_the_divergence_of_bfloat16_logits_is_taken_in_float32() -> None:
+    """Of two predictions as close as these, bfloat16 gives a divergence that is wrong by more than its size."""
+    one = torch.tensor([[3.0, 0.5, -1.0], [0.25, 0.0, 0.5]], dtype=torch.bfloat16)
+    other = one + torch.tensor([0.125, 0.0, 0.0625], dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = divergence_of(one, other)
+    torch.testing.assert_close(
+        low.double(), divergence_of(one.double(), other.double()), rtol=1e-3, atol=0
+    )
+    assert low.dtype == torch.float32
 
 
 def test_trades_without_weight_is_standard_exactly(model: nn.Sequential) -> None:

@@ -11,8 +11,10 @@ from trainers.base import Step
 
 
 def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
-    """KL(p || p') of the predictions of two batches of logits (n, K), per image, shape (n,)."""
-    p, q = clean.log_softmax(1), adversarial.log_softmax(1)
+    """KL(p || p') of the predictions of two batches of logits (n, K), per image, shape (n,); at least in float32."""
+    # a CPU's autocast leaves it in bfloat16, whose rounding is as large as the divergence of two close predictions
+    exact = torch.promote_types(clean.dtype, torch.float32)
+    p, q = clean.to(exact).log_softmax(1), adversarial.to(exact).log_softmax(1)
     return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
 
 
