@@ -198,7 +198,10 @@ def test_weights_are_not_kept_under_an_ending_that_is_read_otherwise(place):
     [
         (["jarn", "--recipe", "precision=bfloat16"], "set precision = 'float32'"),
         (["sagr", "--set", "reading=positive", "--set", "projections=1"], "projections"),
-        (["adv_gsct", "--set", "offend=step", "--set", "kappa=0.5"], "nothing is masked"),
+        (
+            ["adv_gsct", "--set", "offend=step", "--set", "kappa=0.5"],
+            "kappa = 0.5: changes nothing",
+        ),
     ],
 )
 def test_settings_that_a_method_cannot_train_with_are_told_in_a_line(place, words, told):

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import itertools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -256,8 +257,7 @@ def test_only_sagr_of_logits_sees_what_all_logits_share(of: str) -> None:
 SALIENCIES: dict[str, Callable[[Tensor, int], Tensor]] = {
     "margin": lambda z, y: z[y] - max(z[k] for k in range(K) if k != y),
     "logit": lambda z, y: z[y],
-    "log_probability": lambda z, y: z[y] - z.exp().sum().log(),
-    "probability": lambda z, y: z[y].exp() / z.exp().sum(),
+    "log_odds": lambda z, y: z[y] - sum(z[k].exp() for k in range(K) if k != y).log(),
 }
 
 
@@ -426,7 +426,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"symmetric": True}, {"symmetric": True, "similarity": "kl", "saliency": "logit"},
     {"anchor": 0.3}, {"anchor": 0.3, "consensus_weight": 0.0},
     {"ramp": 0.5}, {"alpha": 0.6, "kappa": 0.6},
-    {"offend": "step", "saliency": "log_probability"},
+    {"offend": "step", "saliency": "log_odds"}, {"consensus_weight": 0.0, "saliency": "log_odds"},
+    {"offend": "mask", "soft": 0.5, "saliency": "logit"},
     {"clean_weight": 0.5, "offending_weight": 2.0, "consensus_weight": 3.0, "similarity": "l2"},
 ]  # fmt: skip
 
@@ -481,12 +482,56 @@ def test_adv_gsct_kl_does_not_depend_on_the_scale_of_the_gradients() -> None:
     assert plain > 0.5
 
 
-@pytest.mark.parametrize("setting", [{"kappa": 0.5}, {"fill": "noise"}, {"soft": 0.5}], ids=str)
-def test_adv_gsct_refuses_settings_of_a_mask_that_it_does_not_make(
-    model: nn.Sequential, setting: dict[str, Any]
+MASK, STEP, CONSENSUS = (
+    "a masked input (offend = 'mask+step')",
+    "an adversarial step (offend = 'mask+step')",
+    "a consensus_weight",
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"offend": "step", "kappa": 0.5}, f"kappa = 0.5: changes nothing without {MASK}"),
+        ({"offend": "step", "soft": 0.5}, f"soft = 0.5: changes nothing without {MASK}"),
+        ({"offend": "step", "fill": "noise"}, f"fill = 'noise': changes nothing without {MASK}"),
+        ({"kappa": 0.5, "soft": 0.5}, "kappa = 0.5: changes nothing without whole pixels (soft left out)"),
+        ({"offend": "mask", "alpha": 1.0}, f"alpha = 1.0: changes nothing without {STEP}"),
+        (
+            {"consensus_weight": 0.0, "offend": "step", "saliency": "logit"},
+            "saliency = 'logit': changes nothing without a mask, a consensus_weight or an anchor",
+        ),
+        ({"consensus_weight": 0.0, "compare": "abs"}, f"compare = 'abs': changes nothing without {CONSENSUS}"),
+        (
+            {"consensus_weight": 0.0, "similarity": "kl", "ramp": 0.5},
+            f"similarity = 'kl', ramp = 0.5: changes nothing without {CONSENSUS}",
+        ),
+        ({"consensus_weight": 0.0, "symmetric": True}, f"symmetric = True: changes nothing without {CONSENSUS}"),
+        (
+            {"consensus_weight": 0.0, "offending_weight": 0.0, "clean_weight": 1.0, "alpha": 1.0},
+            f"alpha = 1.0: changes nothing without {STEP}",
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_adv_gsct_refuses_settings_that_change_nothing(
+    model: nn.Sequential, settings: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(ValueError, match=r"nothing is masked.*'mask\+step'"):
-        unwrapped(adv_gsct)(model, X, Y, at(), offend="step", **setting)
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        unwrapped(adv_gsct)(model, X, Y, at(), **settings)
+
+
+def test_adv_gsct_compares_the_maps_of_a_sure_model() -> None:
+    """In float32 probabilities are 1 there, and gradients of them vanish; those of the log-odds do not."""
+    sharp = weighted(nn.Flatten(), nn.Linear(D, 8), nn.Tanh(), nn.Linear(8, K))
+    with torch.no_grad():
+        sharp[3].bias.copy_(torch.tensor([60.0, 0, 0, 0]))
+    settings = {"saliency": "log_odds", "offend": "mask", "offending_weight": 0.0}
+    full = adv_gsct_literally(sharp, LINF, 1.0, **settings)
+    sharp.float()
+    assert (sharp(X.float()).softmax(1)[:, 0] == 1).all()
+    low = unwrapped(adv_gsct)(sharp, X.float(), Y, at(), **settings)
+    torch.testing.assert_close(low.double(), full, rtol=1e-4, atol=1e-6)
 
 
 def test_adv_gsct_without_terms_is_refused(model: nn.Sequential) -> None:
@@ -531,10 +576,9 @@ def noisy(width: float) -> Tensor:
 
 
 def probability_gradients(model: nn.Module, x: Tensor) -> Tensor:
-    scores = SALIENCIES["probability"]
     return torch.stack(
         [
-            gradient(lambda i, k=k: scores(logits_of(model, i), k), image)
+            gradient(lambda i, k=k: logits_of(model, i).softmax(0)[k], image)
             for image, k in zip(x, Y.tolist(), strict=True)
         ]
     )

@@ -437,7 +437,8 @@ def test_adv_gsct_literally(model: nn.Sequential, offend: str, fill: str) -> Non
     }[fill]
     offending = masked(model, 0.4, filling)
     assert ((offending == X).all(1).flatten(1).sum(1) == 4).all()
-    if "step" in offend:
+    own = {"alpha": 0.8} if "step" in offend else {}
+    if own:
         offending = fgsm_rs(model, offending, LINF, 0.8)
     expected = (
         0.5 * mean_ce(model, X)
@@ -446,7 +447,7 @@ def test_adv_gsct_literally(model: nn.Sequential, offend: str, fill: str) -> Non
     )
     got = loss_of(adv_gsct)(
         model, X, Y, at(), clean_weight=0.5, offending_weight=2.0, consensus_weight=3.0,
-        offend=offend, kappa=0.4, fill=fill, alpha=0.8,
+        offend=offend, kappa=0.4, fill=fill, **own,
     )  # fmt: skip
     assert_same(model, got, expected)
 

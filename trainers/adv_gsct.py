@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ def adv_gsct(
     soft: Annotated[float, Gt(0)] | None = None,
     fill: Fill = "zero",
     alpha: Annotated[float, Gt(0)] = 1.25,
-    saliency: Literal["margin", "logit", "log_probability", "probability"] = "margin",
+    saliency: Literal["margin", "logit", "log_odds"] = "margin",
     compare: Literal["signed", "positive", "abs", "pooled"] = "signed",
     similarity: Literal["cosine", "l2", "ssim", "kl"] = "cosine",
     symmetric: bool = False,
@@ -45,7 +45,7 @@ def adv_gsct(
     model's own saliency are kept (offend "mask"), and moved one step up the loss ("step"); "the target is
     discriminative" - cross-entropy there; "consensus" - 1 - cos(S, S*); "no multiple iterative perturbations" - one
     gradient step. The saliency is the gradient of the margin z_y - max_k z_k: raw logits let the cosine be won by a
-    gradient common to all of them.
+    gradient common to all of them. Without a step (offend "mask") the threat's radius is not used.
 
     Threat: needed
     Reconstruction: The paper is closed access and has no public code; this is built from its abstract. The
@@ -64,7 +64,7 @@ def adv_gsct(
         soft: Instead, of each pixel the share (A / max A)^soft is kept, A its saliency; none keeps whole pixels.
         fill: What takes the place of the rest: see metrics/fill.py; mean is that of the batch.
         alpha: Length of the adversarial step in units of eps.
-        saliency: What S is the gradient of.
+        saliency: What S is the gradient of; that of log_odds has the direction of p_y's and of log p_y's.
         compare: S as it is, its positive part, absolute values summed over channels, or their 3x3 means.
         similarity: 1 - cos; |S/|S| - S*/|S*||^2; 1 - SSIM (of S / max |S|); KL(softmax S* || softmax S) over entries,
             each map scaled to a standard deviation of 1.
@@ -74,19 +74,19 @@ def adv_gsct(
     Pitfalls: never publish PGD-only figures of saliency-trained models; run AutoAttack.
     Paper: Adv-GSCT, IEEE Transactions on Dependable and Secure Computing 2024
     """
-    _check((clean_weight, offending_weight, consensus_weight, anchor), offend, kappa, soft, fill)
-    # what no term uses is not computed: a term that is off costs nothing
-    compared = consensus_weight > 0
-    attacked = offending_weight > 0 or compared
-    masked = attacked and "mask" in offend
+    parts = _parts(clean_weight, offending_weight, consensus_weight, anchor, offend)
+    _check_used(
+        parts, kappa=kappa, soft=soft, fill=fill, alpha=alpha, saliency=saliency,
+        compare=compare, similarity=similarity, symmetric=symmetric, ramp=ramp,
+    )  # fmt: skip
     maps = partial(_maps, model, y, _SALIENCIES[saliency])
     with attacks.frozen(model):
-        own = maps(x, compared or anchor > 0) if masked or compared or anchor else x
-        removed = _removed(pixel_map(own.detach()), kappa, soft, step) if masked else None
+        own = maps(x, parts.consensus or anchor > 0) if parts.map else x
+        removed = _removed(pixel_map(own.detach()), kappa, soft, step) if parts.mask else None
         offending = x if removed is None else _filled(x, removed, fill, step)
-        if attacked and "step" in offend:
+        if parts.step:
             offending = _one_step(model, offending, y, step, alpha)
-        target = maps(offending, symmetric) if compared else own
+        target = maps(offending, symmetric) if parts.consensus else own
     loss = x.new_zeros(())
     if offending_weight:
         loss = loss + offending_weight * F.cross_entropy(model(offending), y)
@@ -94,7 +94,7 @@ def adv_gsct(
         loss = loss + clean_weight * F.cross_entropy(model(x), y)
     if anchor:
         loss = loss + anchor * own.square().flatten(1).sum(1).mean()
-    if compared:
+    if parts.consensus:
         risen = min(1.0, step.progress / ramp) if ramp else 1.0
         pair = (_COMPARED[compare](each) for each in (own, target))
         loss = loss + risen * consensus_weight * _DISAGREEMENTS[similarity](*pair)
@@ -117,16 +117,39 @@ def _filled(x: Tensor, removed: Tensor, fill: Fill, step: Step) -> Tensor:
     return filled(x, removed, fill, mean=x.mean((0, 2, 3)), draws=step.draws)
 
 
-def _check(
-    weights: tuple[float, ...], offend: str, kappa: float, soft: float | None, fill: Fill
-) -> None:
-    if not any(weights):
+class _Parts(NamedTuple):
+    """What the terms of the loss need. The rest is not computed: a term that is off costs nothing."""
+
+    consensus: bool
+    mask: bool
+    step: bool
+    map: bool
+
+
+def _parts(clean: float, offending: float, consensus: float, anchor: float, offend: str) -> _Parts:
+    if not any((clean, offending, consensus, anchor)):
         raise ValueError("all four weights are 0: there is nothing to train on")
-    if offend == "step" and (kappa, soft, fill) != (0.3, None, "zero"):
-        raise ValueError(
-            f"with offend = 'step' nothing is masked, so kappa = {kappa}, soft = {soft} and fill = {fill!r} change "
-            "nothing: take offend = 'mask+step'"
-        )
+    attacked = offending > 0 or consensus > 0
+    mask, step = attacked and "mask" in offend, attacked and "step" in offend
+    return _Parts(consensus > 0, mask, step, map=mask or consensus > 0 or anchor > 0)
+
+
+def _check_used(parts: _Parts, **settings: object) -> None:
+    """ValueError for settings other than the defaults that nothing of this loss makes use of."""
+    usual: dict[str, object] = {
+        "kappa": 0.3, "soft": None, "fill": "zero", "alpha": 1.25, "saliency": "margin", "compare": "signed",
+        "similarity": "cosine", "symmetric": False, "ramp": 0.1,
+    }  # fmt: skip
+    changed = {name for name, value in settings.items() if value != usual[name]}
+    for there, need, names in (
+        (parts.mask, "a masked input (offend = 'mask+step')", ("kappa", "soft", "fill")),
+        ("soft" not in changed, "whole pixels (soft left out)", ("kappa",)),
+        (parts.step, "an adversarial step (offend = 'mask+step')", ("alpha",)),
+        (parts.map, "a mask, a consensus_weight or an anchor", ("saliency",)),
+        (parts.consensus, "a consensus_weight", ("compare", "similarity", "symmetric", "ramp")),
+    ):
+        if not there and (idle := [f"{n} = {settings[n]!r}" for n in names if n in changed]):
+            raise ValueError(f"{', '.join(idle)}: changes nothing without {need}")
 
 
 def _removed(importance: Tensor, kappa: float, soft: float | None, step: Step) -> Tensor:
@@ -167,8 +190,7 @@ def _kl(own: Tensor, target: Tensor) -> Tensor:
 _SALIENCIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "margin": lambda logits, y: -attacks.margin(logits, y),
     "logit": lambda logits, y: logits.gather(1, y[:, None]).squeeze(1),
-    "log_probability": lambda logits, y: -attacks.cross_entropy(logits, y),
-    "probability": attacks.probability,
+    "log_odds": lambda logits, y: -attacks.log_odds_against(logits, y),
 }
 
 # maps -> the maps that are compared, (n, C or 1, H, W)
