@@ -323,6 +323,14 @@ def test_awps_defaults_are_the_authors(
         assert torch.equal(loss(start - 0.01), plain)
 
 
+def test_awps_beta_is_that_of_trades_alone(model: nn.Module) -> None:
+    for given, same in ((None, 6.0), (1.0, 1.0)):
+        got = loss_of(awp)(model, X, Y, at(), on="trades", gamma=0.0, beta=given, steps=2)
+        assert torch.equal(got, loss_of(trades)(model, X, Y, at(), beta=same, steps=2))
+    with pytest.raises(ValueError, match=r"^beta = 6 changes nothing on pgd_at: .* on = 'trades'$"):
+        loss_of(awp)(model, X, Y, at(), beta=6.0)
+
+
 @both_bases
 def test_awps_ascent_leaves_batchnorm_to_the_training_passes(on: str) -> None:
     net = batchnorm_net()

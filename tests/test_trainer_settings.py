@@ -16,7 +16,7 @@ DEFAULTS = {
     "pgd_at": {"steps": 10, "step_size": None, "loss": "xent", "random_start": True, "attack_bn": "eval"},
     "trades": {"beta": 6.0, "steps": 10, "step_size": None},
     "mart": {"beta": 5.0, "steps": 10, "step_size": None},
-    "awp": {"on": "pgd_at", "gamma": None, "warm_up": None, "beta": 6.0, "steps": 10, "step_size": None},
+    "awp": {"on": "pgd_at", "gamma": None, "warm_up": None, "beta": None, "steps": 10, "step_size": None},
     "input_gradient": {"weight": 1.0},
     "finite_difference": {"weight": 0.1, "h": 0.01, "norm": "L2"},
     "jacobian": {"weight": 0.01, "projections": 1},

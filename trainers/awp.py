@@ -26,7 +26,7 @@ def awp(
     on: Literal["pgd_at", "trades"] = "pgd_at",
     gamma: Annotated[float, Ge(0)] | None = None,
     warm_up: Annotated[float, Ge(0), Le(1)] | None = None,
-    beta: Annotated[float, Ge(0)] = 6.0,
+    beta: Annotated[float, Ge(0)] | None = None,
     steps: Annotated[int, Ge(1)] = 10,
     step_size: Annotated[float, Gt(0)] | None = None,
 ) -> Tensor:
@@ -34,7 +34,8 @@ def awp(
 
     The adversarial images are made at the weights themselves. Each weight tensor of more than one dimension then moves
     up the loss by gamma of its length, and the loss there gives the step. The ascent sees the model in train mode, as
-    the authors' copy of it does; it moves copies of BatchNorm's statistics, the loss's own passes move the model's.
+    the authors' copy of it does; it moves copies of BatchNorm's statistics, the loss's own passes move the model's. The
+    attack sees the model in eval mode; the authors' on pgd_at in train mode, on trades in eval mode.
 
     Label: awp on {on}
     Threat: needed
@@ -46,12 +47,17 @@ def awp(
             trades.
         warm_up: Share of the training without perturbation; none means the authors' 0 on pgd_at, 0.05 (10 epochs of
             200) on trades.
-        beta: Weight of the divergence on trades.
+        beta: Weight of the divergence on trades; none means 6, whatever a data set has for `trades` itself. pgd_at has
+            none.
         steps: Gradient steps of the attack.
         step_size: Length of a step in pixel units; none means 2.5 eps / steps.
     Cost: on pgd_at steps + 2 forward and backward passes per step, on trades steps + 5 and steps + 4
     Paper: Wu, Xia & Wang 2020, "Adversarial weight perturbation helps robust generalization"
     """
+    if on == "pgd_at" and beta is not None:
+        raise ValueError(
+            f"beta = {beta:g} changes nothing on pgd_at: leave it out, or take on = 'trades'"
+        )
     base = _BASES[on]
     adversarial = base.attack(model, x, y, step, steps, step_size)
 
@@ -61,7 +67,7 @@ def awp(
         def forward(images: Tensor) -> Tensor:
             return functional_call(model, dict(tensors), (images,))
 
-        return base.loss(forward, x, adversarial, y, beta)
+        return base.loss(forward, x, adversarial, y, 6.0 if beta is None else beta)
 
     if step.progress < (base.warm_up if warm_up is None else warm_up):
         return loss({})
