@@ -536,8 +536,10 @@ PASSES: list[tuple[str, dict[str, object], tuple[int, int]]] = [
     ("finite_difference", {}, (4, 4)),
     ("jacobian", {}, (2, 2 + 1)),
     ("jacobian", {"projections": 3}, (2, 4 + 3)),
+    ("jacobian", {"projections": 0}, (2, 4 + 3)),
     ("cure", {}, (3, 3 + 2)),
     ("sagr", {"false_rows": 1}, (2, 3 + 2)),
+    ("sagr", {"false_rows": 0}, (2, 4 + 3)),
     ("adv_gsct", {}, (4, 4 + 1)),
     # with its other terms off it is fgsm_rs, with the first term off, too, standard training
     ("adv_gsct", {"consensus_weight": 0.0, "offend": "step"}, (2, 2)),

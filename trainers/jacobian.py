@@ -29,7 +29,7 @@ def jacobian(
         weight: Weight of the penalty, in pixel space.
         projections: Random directions v on the unit sphere of R^K: ||J||_F^2 is estimated by K ||J^T v||^2, unbiased;
             0 computes every row.
-    Cost: 2 forward, 1 + projections backward passes and as many double-backward passes per step
+    Cost: 2 forward, 1 + projections backward and projections double-backward passes per step (0 projections: K)
     Pitfalls: as for input_gradient: much weaker with ReLU than with a smooth activation.
     Paper: Hoffman, Roberts & Yaida 2019, "Robust learning with Jacobian regularization"
     """

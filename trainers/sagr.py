@@ -62,8 +62,8 @@ def sagr(
         projections: For many classes, reading all only: instead of rows, K |J^T (sqrt(w) v)|^2 in so many random
             directions v on the unit sphere of R^K, unbiased; 0 takes rows.
         ramp: Share of the training over which the weight rises linearly.
-    Cost: 2 forward, 2 + false_rows backward and 1 + false_rows double-backward passes per step; with projections 1 +
-        projections and projections of the latter two
+    Cost: 2 forward, 2 + false_rows backward and 1 + false_rows double-backward passes per step (0 false_rows: K - 1);
+        with projections 1 + projections and projections of the latter two
     Pitfalls: as for input_gradient: much weaker with ReLU than with a smooth activation.
     Paper: SAGR, IEEE Transactions on Information Forensics and Security 2023
     """
