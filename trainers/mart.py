@@ -29,7 +29,7 @@ def mart(
     "Boosted": the most likely wrong class is pushed down as well. The attack raises the cross-entropy from
     0.001 N(0, I) and sees the model in eval mode; the gradient flows through both predictions and through the weight
     1 - p_y(x), as in the authors' code, whose small constants are kept but for the one inside the divergence (it counts
-    where a probability is below 1e-12).
+    where a probability is below 1e-12), and whose step is 0.226 eps (0.007 of 0.031), here 0.25 eps.
 
     Threat: needed
     Formula: L = CE(f(x'), y) - log(1.0001 - max_{k != y} p_k(x') + 1e-12) + beta KL(p(x) || p(x')) (1.0000001 -
