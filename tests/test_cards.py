@@ -395,7 +395,10 @@ def test_show_says_how_a_data_set_is_trained_on():
     blocks = dict(block.partition("\n")[::2] for block in text.split("\n\n"))
     assert "  eps_ramp = 0.2" in blocks["Recipe:"].splitlines()
     assert len(blocks["Recipe:"].splitlines()) == len(dataclasses.fields(Recipe))
-    assert blocks["Settings of trainers that are not their defaults:"] == "  trades: beta = 1.0"
+    assert blocks["Settings of trainers that are not their defaults:"].splitlines() == [
+        "  trades: beta = 1.0",
+        "  interpretation: norm_weight = 0.106",
+    ]
     named = blocks['Recipe named = "kim2019", where it differs:'].splitlines()
     assert {
         "  epochs = 5",
@@ -403,7 +406,7 @@ def test_show_says_how_a_data_set_is_trained_on():
         "  pgd_at: steps = 40, random_start = false",
     } <= set(named)
     assert not [line for line in named if "batch_size" in line or "beta" in line]
-    assert facts["trainers"] == {"trades": {"beta": 1.0}}
+    assert facts["trainers"] == {"trades": {"beta": 1.0}, "interpretation": {"norm_weight": 0.106}}
     assert facts["recipes"]["kim2019"]["recipe"]["batch_size"] == 100
     assert "Settings of trainers" not in describe("digits")[0]
 
