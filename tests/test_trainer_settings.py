@@ -54,4 +54,17 @@ def test_a_papers_recipe_keeps_what_the_data_set_needs():
         assert recipe.trainers["adv_gsct"] == facts.trainers["adv_gsct"] == {"offend": "step"}
         assert recipe.trainers["sagr"] == facts.trainers["sagr"]
     assert facts.recipes["kim2019"].trainers["pgd_at"] == {"steps": 40, "random_start": False}
+    assert facts.recipes["wong2020"].trainers["pgd_at"] == {"steps": 7, "attack_bn": "train"}
     assert "pgd_at" not in facts.trainers
+
+
+def test_the_norm_of_a_batch_is_weighed_by_its_size():
+    """The authors' 0.15 of `interpretation` is for 50 images, and the norm grows with the root of their number."""
+    facts = defaults("mnist")
+    weight = facts.trainers["interpretation"]["norm_weight"]
+    assert weight == pytest.approx(0.15 * (50 / facts.recipe["batch_size"]) ** 0.5, rel=1e-3)
+
+
+def test_the_radius_on_svhn_rises_over_five_epochs():
+    recipe = defaults("svhn").recipe
+    assert recipe["eps_ramp"] * recipe["epochs"] == 5
