@@ -143,7 +143,7 @@ def test_intervals_cover_the_truth(networks: int, spread: float) -> None:
 
 def test_two_refits_are_averaged() -> None:
     """A spread of two values would make more retrainings a wider interval."""
-    scores = np.random.default_rng(0).normal(0, 1, (2, 80)) + [[0.0], [0.3]]
+    scores = np.random.default_rng(0).normal([[0.0], [0.3]], 1, (2, 80))
     assert estimate(scores) == estimate(scores.mean(0))
     assert estimate(np.vstack([scores, scores[:1]])) != estimate(scores.mean(0))
 
