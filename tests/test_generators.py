@@ -429,7 +429,11 @@ def test_a_generator_is_fitted_once_for_the_data_and_its_settings(
     again = services.manifold(place, data, data.test, "vae", 1)
     assert torch.equal(first.latents, again.latents)
     assert services.manifold(place, data, data.test, "vae", 1) is again
+    drawn = services.manifold(place, data, data.test, "vae", 1, "sample")
+    assert services.manifold(place, data, data.test, "vae", 1) is again, "beside another latent"
     assert services.manifold(place, data, data.test[:3], "vae", 1) is not again
+    assert services.manifold(place, data, data.test, "vae", 1) is again, "asked for last, it stays"
+    assert services.manifold(place, data, data.test, "vae", 1, "sample") is not drawn
 
 
 def test_a_known_manifold_is_taken_whatever_generator_is_asked_for(tmp_path: Path) -> None:
