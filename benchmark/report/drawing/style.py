@@ -67,7 +67,7 @@ _INK = 0.62
 """What text keeps of a colour's light."""
 
 GREY = "#8a8a8a"
-NAME_LIMIT = 44
+NAME_LIMIT = 48
 
 
 @dataclass(frozen=True)
