@@ -315,6 +315,7 @@ BAD = {
         "bench: --metric: no metric 'ginni' (did you mean 'gini'?)",
     ),
     "seeds": (["--seeds", "0,x"], "--seeds '0,x': different whole numbers"),
+    "a seed twice": (["--seeds", "1,1"], "--seeds '1,1': different whole numbers"),
     "negative seeds": (["--seeds", "0,-1"], "--seeds '0,-1': different whole numbers from 0 on"),
     "split": (["--split", "train"], "Invalid value for '--split'"),
     "limit": (["--limit", "0"], "Invalid value for '--limit'"),

@@ -64,7 +64,8 @@ def reconstruction_distance(
         grey images, hours for colour; the training of the referee where the run has none like it
     Pitfalls: a model whose walk is cut more stays nearer by that alone: read `walked` beside the distance. With the
         mean of an encoder that was never shown such images, the projection is not the nearest point. On the scale of
-        the walk (`planted`) the numbers cannot be compared with those on the scale of the clean images.
+        the walk (`planted`) the numbers cannot be compared with those on the scale of the clean images. The interval of
+        auroc takes the moved images as a sample and the clean ones as given: it is too narrow for other clean images.
     Paper: Kim, Seo & Jeon 2019, "Bridging adversarial robustness and gradient interpretability", section 2.1
     """
     manifold = case.manifold(generator, epochs, latent)
