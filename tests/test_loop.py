@@ -22,13 +22,19 @@ from metrics import attacks
 from metrics.randomness import Draws
 from metrics.threat import Linf
 from trainers._optimisation import augment, rate
+from trainers.adv_gsct import adv_gsct
 from trainers.base import Diverged, Epoch, Images, Step, Trained, Trainer, from_loss
+from trainers.cure import cure
 from trainers.fgsm_rs import fgsm_rs
+from trainers.grad_align import grad_align
+from trainers.input_gradient import input_gradient
 from trainers.interpretation import interpretation
 from trainers.jacobian import jacobian
 from trainers.jarn import jarn
+from trainers.pag import pag
 from trainers.pgd_at import pgd_at
 from trainers.recipe import Recipe
+from trainers.sagr import sagr
 from trainers.standard import standard
 from trainers.trades import trades
 
@@ -675,7 +681,10 @@ def test_mixed_precision_trains() -> None:
     torch.testing.assert_close(weights(mixed), weights(plain), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("trainer", [jacobian, jarn, interpretation])
+@pytest.mark.parametrize(
+    "trainer",
+    [adv_gsct, cure, grad_align, input_gradient, interpretation, jacobian, jarn, pag, sagr],
+)
 def test_mixed_precision_is_refused_before_the_first_step_ends(trainer: Trainer) -> None:
     def unexpected(epoch: Epoch) -> None:
         raise AssertionError(epoch)

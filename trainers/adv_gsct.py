@@ -44,7 +44,8 @@ def adv_gsct(
     offending input; "most offending case, least but essential information" - only the top kappa of the pixels by the
     model's own saliency are kept (offend "mask"), and moved one step up the loss ("step"); "the target is
     discriminative" - cross-entropy there; "consensus" - 1 - cos(S, S*); "no multiple iterative perturbations" - one
-    gradient step. The saliency is the gradient of the margin z_y - max_k z_k: raw logits let the cosine be won by a
+    gradient step; "salient region such as object edges" - no term: whether maps follow edges is for metrics to see
+    (edge_agreement). The saliency is the gradient of the margin z_y - max_k z_k: raw logits let the cosine be won by a
     gradient common to all of them. Without a step (offend "mask") the threat's radius is not used.
 
     Threat: needed

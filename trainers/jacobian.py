@@ -26,7 +26,8 @@ def jacobian(
 
     Formula: L = CE(f(x), y) + weight * mean_b 1/2 ||J(x_b)||_F^2, J = dz/dx in R^{K x d}, pixels in [0, 1]
     Args:
-        weight: Weight of the penalty, in pixel space.
+        weight: Weight of the penalty, in pixel space. The authors' 0.1 on MNIST counts pixels divided by their
+            standard deviation of 0.31, which is 0.0095 here; their 0.01 elsewhere would be 0.0006 at CIFAR-10's 0.25.
         projections: Random directions v on the unit sphere of R^K: ||J||_F^2 is estimated by K ||J^T v||^2, unbiased;
             0 computes every row.
     Cost: 2 forward, 1 + projections backward and projections double-backward passes per step (0 projections: K)

@@ -41,7 +41,8 @@ def sagr(
     weight distribution" - class weights w_k that sum to K; "dominant role of the true class" - w_y < w_k, in the
     ratio rho (rho < 1 is the opposite reading, where the true row is depressed most); "introduced on the positive
     gradient" - reading positive; "differentiates diverse importance of gradient sensitivities that would localise
-    input salient areas" - pixel weights v_ki (readings saliency_weighted and saliency_gated).
+    input salient areas" - pixel weights v_ki (readings saliency_weighted and saliency_gated). What it says of sharper
+    maps and of structure before content became no term: that is for metrics to see.
 
     Reconstruction: The paper is closed access and has no public code; this is built from its abstract. The
         defaults were picked on MNIST, and again on held-out images under AutoAttack (docs/papers/sagr2023.md): the

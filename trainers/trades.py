@@ -28,6 +28,7 @@ def trades(
     The inner maximisation starts from 0.001 N(0, I) and sees the model in eval mode; the gradient of the outer loss
     flows through both predictions, as in the authors' code. Theirs steps by 0.226 eps under Linf (CIFAR-10: 0.007 of
     0.031), here 0.25 eps; under L2 by 2 eps / steps, and it cuts to [0, 1] before the ball, here after it.
+    On MNIST theirs takes 40 steps of 0.01, here 10.
 
     Threat: needed
     Formula: L = CE(f(x), y) + beta KL(p(x) || p(x')), x' = argmax of the KL over the ball by PGD
