@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from benchmark.report import published
 from benchmark.report.read import Run
 from benchmark.report.trends import grids, trends
 from benchmark.storage.rows import Record
@@ -134,11 +135,34 @@ def test_the_papers_figures_stand_beside_its_suites_own(label, stated):
     assert grid.headings.count("published") == 4
 
 
+def test_the_papers_scores_stand_beside_those_of_standard_training_and_the_strongest():
+    """Of the gradient under L2, cross-entropy: .0190 and .0662; radii between have no row."""
+    (grid,) = published.grids(Run(records(), {"suite": "kim2019-small"}))
+    source = "Kim, Seo & Jeon 2019"
+    assert grid.rows == (
+        ("standard", "ROAR", "0.0190", "0.0100 (-0.0900 to 0.1100)", "100", source),
+        (
+            "pgd_at (ℓ₂ 0.8, steps=10)",
+            "ROAR",
+            "0.0662",
+            "0.0700 (-0.0300 to 0.1700)",
+            "100",
+            source,
+        ),
+    )
+    assert "read off the figures" in grid.caption
+    smaller = records().loc[lambda rows: rows["train_threat"] != "L2 0.8"]
+    (grid,) = published.grids(Run(smaller, {"suite": "kim2019"}))
+    assert [row[0] for row in grid.rows] == ["standard"], "of another radius the paper says nothing"
+
+
 @pytest.mark.parametrize(("suite", "dataset"), [("mine", "cifar10"), ("kim2019-small", "mnist")])
 def test_other_runs_have_no_published_figures(suite, dataset):
-    (grid,) = grids(Run(records(dataset=dataset), {"suite": suite}))
+    run = Run(records(dataset=dataset), {"suite": suite})
+    (grid,) = grids(run)
     assert len(grid.rows) == 1
     assert "published" not in grid.headings
+    assert not published.grids(run)
 
 
 def test_a_run_without_a_series_has_no_such_table():

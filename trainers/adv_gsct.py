@@ -42,19 +42,18 @@ def adv_gsct(
 
     Phrases of the abstract and the terms they became: "target saliency used as a label" - S* without gradient, at the
     offending input; "most offending case, least but essential information" - only the top kappa of the pixels by the
-    model's own saliency are kept (offend "mask"), and moved one step up the loss ("step"); "the target is
-    discriminative" - cross-entropy there; "consensus" - 1 - cos(S, S*); "no multiple iterative perturbations" - one
-    gradient step; "salient region such as object edges" - no term: whether maps follow edges is for metrics to see
-    (edge_agreement). The saliency is the gradient of the margin z_y - max_k z_k: raw logits let the cosine be won by a
-    gradient common to all of them. Without a step (offend "mask") the threat's radius is not used.
+    model's own saliency are kept (offend "mask"; the radius is idle), and moved one step up the loss ("step"); "the
+    target is discriminative" - cross-entropy there; "consensus" - 1 - cos(S, S*); "no multiple iterative perturbations"
+    - one step; "salient region such as object edges" - no term: see metric edge_agreement. The saliency is the gradient
+    of the margin z_y - max_k z_k: raw logits let the cosine be won by a gradient common to all of them.
 
     Threat: needed
     Reconstruction: The paper is closed access and has no public code; this is built from its abstract. The
         defaults were picked on MNIST; chosen again on held-out images under AutoAttack (docs/papers/gsct2022.md)
         nothing is better: the consensus and the mask add nothing to the step, and neither alone is robust.
     Formula: L = clean_weight CE(f(x), y) + offending_weight CE(f(x'), y) + consensus_weight mean_b [1 - cos(S(x),
-        S(x'))] + anchor mean_b |S(x)|^2, x' = clip(x_m + Proj_eps(u + alpha eps sign grad CE(f(x_m + u)))), x_m = the
-        kept pixels, u uniform in the ball
+        S(x'))] + anchor mean_b |S(x)|^2, x' = clip(x_m + Proj_eps(u + alpha eps sign grad CE(f(x_m + u)))), x_m kept
+        pixels, u uniform in the ball
     Args:
         clean_weight: Weight of the cross-entropy on the image.
         offending_weight: Weight of the cross-entropy on the offending input.

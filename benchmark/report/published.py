@@ -1,23 +1,31 @@
-"""What the origins of third-party models state, beside what was measured here."""
+"""What origins of third-party models state, and Kim, Seo & Jeon 2019 of its networks, beside what was measured here."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from benchmark.models.published import published
+from benchmark.report import kim2019
 from benchmark.report.grid import Grid
-from benchmark.report.names import dataset_title, row_names
+from benchmark.report.names import dataset_title, norm_sign, row_names
 from benchmark.report.read import Run
+from benchmark.report.trends import Trend, trends
 from metrics.threat import ThreatModel, parse
 
-_HEADINGS = ("", "Accuracy", "published", "measured", "images", "source")
+_HEADINGS = ("", "Measure", "published", "measured", "images", "source")
 CAPTION = (
     "Published accuracies are of all test images, measured ones of this run's images (with their 95% interval). In "
     "parentheses behind a published AutoAttack: the lowest accuracy under any attack, where one found less."
 )
+
+_PAPER = (
+    "Published scores are read off the figures of Kim, Seo & Jeon 2019: of their networks, trained on all of CIFAR-10, "
+    "at the same radius."
+)
+_SOURCE = "Kim, Seo & Jeon 2019"
 
 
 class Line(NamedTuple):
@@ -55,16 +63,31 @@ def lines(records: pd.DataFrame) -> list[Line]:
 
 
 def grids(run: Run) -> list[Grid]:
-    """A table for each data set that has such models."""
-    found = {name: lines(part.records) for name, part in run.by_dataset().items()}
-    return [
-        Grid(
-            "published", name, f"Published beside measured on {dataset_title(name)}", _HEADINGS,
-            tuple(_shown(line) for line in own), CAPTION, numbers=frozenset({2, 4}),
-        )
-        for name, own in found.items()
-        if own
-    ]  # fmt: skip
+    """A table for each data set that has such models, or is that of the paper's suite."""
+    found = []
+    for name, part in run.by_dataset().items():
+        title = f"Published beside measured on {dataset_title(name)}"
+        accuracies = tuple(_shown(line) for line in lines(part.records))
+        scores = tuple(_scores(trends(part.records)) if kim2019.applies(run, name) else ())
+        if rows := accuracies + scores:
+            caption = " ".join([CAPTION] * bool(accuracies) + [_PAPER] * bool(scores))
+            numbers = frozenset({2, 4})
+            found.append(Grid("published", name, title, _HEADINGS, rows, caption, numbers=numbers))
+    return found
+
+
+def _scores(series: Iterable[Trend]) -> Iterator[tuple[str, ...]]:
+    """Rows of the scores whose figures the paper prints: of standard training once, then of the strongest."""
+    rows: dict[tuple[str, str], tuple[str, ...]] = {}
+    for trend in series:
+        if stated := trend.stated():
+            for at, score in ((0.0, stated.standard), (stated.radius, stated.strongest)):
+                for row in trend.models[trend.models["strength"] == at].to_dict("records"):
+                    name = norm_sign(str(row["trainer"]))
+                    measured = f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+                    cells = (f"{score:.4f}", measured, str(int(row["n"])), _SOURCE)
+                    rows[name, trend.label] = (name, trend.label, *cells)
+    yield from sorted(rows.values(), key=lambda row: row[0] != "standard")
 
 
 def _measured(

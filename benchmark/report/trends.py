@@ -5,14 +5,12 @@ A series is a training method at three or more radii of one norm, all else equal
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
+from benchmark.report import kim2019
 from benchmark.report.grid import Grid
 from benchmark.report.names import dataset_title, norm_sign, usual_names
 from benchmark.report.pooling import MEASURE, pooled
@@ -23,15 +21,9 @@ from benchmark.report.tables.chosen import EVERYTHING
 from benchmark.report.tables.table import DAGGER, table
 from benchmark.statistics.relations import Correlation, pearson, spearman
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-_MODELS = ("model", "trainer", "strength", "accuracy", "value", "low", "high")
+_MODELS = ("model", "trainer", "strength", "accuracy", "value", "low", "high", "n")
 FEWEST = 3
 """Radii that make a series."""
-_PUBLISHED = Path(__file__).parent / "kim2019.toml"
 _KINDS = ("Pearson", "Spearman")
 _CAPTION = (
     "Correlations over models of a measure (mean over seeds) with the radius of the training (0: standard), and with "
@@ -61,7 +53,7 @@ class Trend(NamedTuple):
     threat: str
     measure: str
     models: pd.DataFrame
-    """One row a model: its names, strength (the radius), accuracy, value, low, high, in order of strength."""
+    """One row a model: its names, strength (the radius), accuracy, value, low, high, n images, in order of strength."""
 
     def correlations(self) -> dict[str, tuple[Correlation, Correlation]]:
         """Pearson and Spearman with "strength" and with "accuracy"."""
@@ -70,6 +62,10 @@ class Trend(NamedTuple):
             other: (pearson(self.models[other], values), spearman(self.models[other], values))
             for other in ("strength", "accuracy")
         }
+
+    def stated(self) -> kim2019.Figures | None:
+        """What Kim, Seo & Jeon 2019 print for this series and measure."""
+        return kim2019.figures(self.series, self.norm, self.metric, self.params)
 
     def above(self, verdicts: Verdicts) -> tuple[int, int]:
         """How many models beat their controls, of how many that have some."""
@@ -125,9 +121,8 @@ def _trends(pool: pd.DataFrame) -> Iterator[Trend]:
 
 def grids(run: Run) -> list[Grid]:
     """A table for each data set that has a series, with the paper's figures beside those of its own suite."""
-    own = str(run.manifest.get("suite", "")).startswith("kim2019")
     return [
-        _grid(name, found, above_controls(part), paper=own and name == "cifar10")
+        _grid(name, found, above_controls(part), paper=kim2019.applies(run, name))
         for name, part in run.by_dataset().items()
         if (found := trends(part.records))
     ]
@@ -153,13 +148,13 @@ def _grid(dataset: str, found: list[Trend], verdicts: Verdicts, paper: bool) -> 
 
 
 def _row(trend: Trend, above: list[str], paper: bool) -> tuple[str, ...]:
-    stated = _stated(trend) if paper else {}
+    stated = trend.stated() if paper else None
     cells = [norm_sign(trend.series), norm_sign(trend.label), str(len(trend.models)), *above]
     for other, pair in trend.correlations().items():
         for i, correlation in enumerate(pair):
             cells.append(_written(correlation))
             if paper:
-                cells.append(f"{stated[other][i]:.2f}" if stated else "–")
+                cells.append(f"{getattr(stated, other)[i]:.2f}" if stated else "–")
     return tuple(cells)
 
 
@@ -168,16 +163,3 @@ def _written(correlation: Correlation) -> str:
         return "–"
     interval = f" [{correlation.low:.2f}, {correlation.high:.2f}]"
     return f"{correlation.value:.2f}" + interval * (not pd.isna(correlation.low))
-
-
-def _stated(trend: Trend) -> dict[str, list[float]]:
-    """What the paper prints for this series; empty where it has none."""
-    loss = "margin" if "loss=margin" in trend.series else "xent"
-    given = "gradient_x_input" if "gradient_x_input" in trend.params else "gradient"
-    wanted = {"norm": trend.norm, "loss": loss, "attribution": given, "metric": trend.metric}
-    return next((s for s in _published() if wanted.items() <= s.items()), {})
-
-
-@cache
-def _published() -> tuple[dict[str, Any], ...]:
-    return tuple(tomllib.loads(_PUBLISHED.read_text(encoding="utf-8"))["series"])

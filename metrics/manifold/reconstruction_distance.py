@@ -41,7 +41,7 @@ def reconstruction_distance(
     Measures:
         distance (lower, unbounded): Normalised distance; 0..1 is the range of the clean images, or up to eps.
         auroc (lower, 0..1): Share of the clean images that are nearer, equally far ones half; its mean is the area
-            under the ROC curve of the distance as a detector of the moved images, 0.5 where it cannot tell them.
+            under the ROC curve of the distance as a detector of moved images. Its interval takes clean ones as given.
         clean_distance (none, 0..inf): That of the unchanged images; at most 1 unless all are equally far.
         kept (none, 0..1): The referee's prediction changed.
         walked (none, 0..inf): L2 length of the move in pixel units, at most eps.
@@ -60,12 +60,11 @@ def reconstruction_distance(
         latent: What of the encoder's Gaussian is decoded: its mean; a sample, as in the paper (by the same random
             numbers for the clean and the moved image); or the latents of the nearest image that 100 steps of Adam from
             the mean find.
-    Cost: `steps` gradients per image; one generator per data set: on one core about 1/4 hour for the VAE-GAN of 28x28
-        grey images, hours for colour; the training of the referee where the run has none like it
+    Cost: `steps` gradients per image; a generator per data set: on one core about 1/4 hour for the VAE-GAN of 28x28
+        grey images, hours for colour; training the referee where the run has none like it
     Pitfalls: a model whose walk is cut more stays nearer by that alone: read `walked` beside the distance. With the
         mean of an encoder that was never shown such images, the projection is not the nearest point. On the scale of
-        the walk (`planted`) the numbers cannot be compared with those on the scale of the clean images. The interval of
-        auroc takes the moved images as a sample and the clean ones as given: it is too narrow for other clean images.
+        the walk (`planted`) the numbers cannot be compared with those on the scale of the clean images.
     Paper: Kim, Seo & Jeon 2019, "Bridging adversarial robustness and gradient interpretability", section 2.1
     """
     manifold = case.manifold(generator, epochs, latent)
