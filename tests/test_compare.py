@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -472,6 +472,14 @@ def test_a_mark_is_that_of_the_own_run(controlled: Path, tmp_path: Path) -> None
     )
     (line,) = compare(controlled, easy)
     assert line.unbeaten == (("edge",), ())
+
+
+def test_settings_that_share_a_label_are_told_apart(three: Path) -> None:
+    (line,) = compare(three, models=("base", "far"))
+    other = replace(line, params='{"of": "logit"}')
+    (grid,) = comparison([line, other])
+    assert [row[0] for row in grid.rows] == ["Clean ↑", "Clean of=logit ↑"]
+    assert comparison([other])[0].rows[0][0] == "Clean ↑", "alone its label is enough"
 
 
 def test_scores_of_control_maps_are_named_so_and_never_win_in_bold(tmp_path: Path) -> None:

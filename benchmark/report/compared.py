@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from benchmark.compare import Line
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown
 from benchmark.report.grid import Grid
-from benchmark.report.names import arrow, dataset_title, norm_sign
+from benchmark.report.names import arrow, dataset_title, norm_sign, settings_in_words
 from benchmark.report.pooling import in_percent
 from benchmark.report.tables.beside import control
 from benchmark.report.tables.cells import NO_MORE, number_format, signless
@@ -92,12 +93,17 @@ def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     tests = ", ".join(dict.fromkeys(line.difference.test for line in lines if line.difference.test))
     layout = _layout(list(dict.fromkeys(map(_names, lines))), lines[0].runs)
     several = bool(layout.heading)
+    kinds = Counter(label for label, _ in {(line.label, line.params) for line in lines})
+    shared = {label for label, n in kinds.items() if n > 1}
     notes = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
     notes += _UNBEATEN if any(any(line.unbeaten) for line in lines) else ""
     return Grid(
         "compare", dataset, f"{layout.title} on {dataset_title(dataset)}",
         (*filter(None, [layout.heading]), *_HEADINGS),
-        tuple((*((layout.row.format(*_names(line)),) if several else ()), *_cells(line)) for line in lines),
+        tuple(
+            (*((layout.row.format(*_names(line)),) if several else ()), _measure(line, shared), *_cells(line))
+            for line in lines
+        ),
         _CAPTION.format(sides=layout.sides, count=count, tests=tests or "none") + notes,
         frozenset(i + several for i in (1, 2, 3, 5, 8, 9)),
         spare={_HEADINGS.index(name) + several: text for name, text in _SPARE.items()},
@@ -142,28 +148,25 @@ def _names(line: Line) -> tuple[str, str]:
     return line.a + "†" * one, line.b + "†" * other
 
 
+def _measure(line: Line, shared: Collection[str]) -> str:
+    """The measure as the rows name it; with its settings where it shares its label with others."""
+    told = settings_in_words(line.params) if line.label in shared else ""
+    of_control = "(control)" * _of_control(line)
+    words = [line.label, told, of_control, norm_sign(line.threat), arrow(line.direction)]
+    return " ".join(filter(None, words))
+
+
 def _cells(line: Line) -> tuple[str, ...]:
     d = line.difference
-    name = " ".join(
-        filter(
-            None,
-            [
-                line.label,
-                "(control)" * _of_control(line),
-                norm_sign(line.threat),
-                arrow(line.direction),
-            ],
-        )
-    )
     if math.isnan(d.value):
-        return (name, *("–",) * 5, "", "–", str(d.n), "–")
+        return (*("–",) * 5, "", "–", str(d.n), "–")
     scale, spec = _format(line)
     show = lambda value: signless(format(scale * value, spec))  # noqa: E731
     higher, lower = (d.lower, d.higher) if line.direction == "lower" else (d.higher, d.lower)
     better = line.better or ("noise" if line.direction else "")
     one, other = (NO_MORE * bool(controls) for controls in line.unbeaten)
     return (
-        name, show(d.baseline) + one, show(d.mean) + other, show(d.value), f"{show(d.low)} to {show(d.high)}",
+        show(d.baseline) + one, show(d.mean) + other, show(d.value), f"{show(d.low)} to {show(d.high)}",
         "<0.001" if line.p < 0.001 else f"{line.p:.3f}", better + NO_MORE * line.hollow, f"{higher} : {lower}",
         str(d.n), show(d.detectable),
     )  # fmt: skip
