@@ -221,7 +221,7 @@ def test_the_variables_of_the_environment_are_in_the_pages():
 
 
 def test_the_numbers_network_by_network_of_a_page_are_what_its_lines_print(capsys, monkeypatch):
-    """Square against PGD-100: without the consensus it breaks at least 6 points more, with it at most 3.4."""
+    """Square against PGD-100: without the consensus it breaks 6 to 20 points more, with it at most 4."""
     monkeypatch.chdir(ROOT)
     page = (ROOT / "docs/papers/gsct2022.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -241,5 +241,5 @@ def test_the_numbers_network_by_network_of_a_page_are_what_its_lines_print(capsy
         "adv_gsct (Linf 0.3, clean_weight=1.0)",
     ]
     assert len(more.loc[without]) == len(more.loc[within]) == 9
-    assert (more.loc[without].min(), more.loc[without].max()) == (6.0, 37.3)
-    assert more.loc[within].max() <= 3.4
+    assert (more.loc[without].min(), more.loc[without].max()) == (6.0, 20.0)
+    assert more.loc[within].max() == 4.0
