@@ -12,12 +12,13 @@ from benchmark.running import costs
 from benchmark.storage import ledger
 from benchmark.storage.atomic import write_json
 from benchmark.store import Store
+from metrics.fidelity._removal import SHARED
 
 HEAD = 'name = "s"\ndataset = "digits"\nseeds = [0]\ncontrols = false\n'
 LIMITS = "train_limit = 100\nlimit = 50\n"
 TRAINER = 'recipe = { architecture = "mlp", epochs = 10 }\n[[trainer]]\nname = "standard"\n'
 METRIC = '[[metric]]\nname = "clean_accuracy"\n'
-# 2 x 3 retrainings as they were measured
+# 3 retrainings of its own maps, as they were measured
 ROAR = '[[metric]]\nname = "roar"\npercents = [30, 50, 70]\nretrains = 1\ncontrols = []\n'
 OTHER = 'recipe = { architecture = "small_cnn" }\n'
 
@@ -25,7 +26,7 @@ OTHER = 'recipe = { architecture = "small_cnn" }\n'
 @pytest.fixture(autouse=True)
 def _measured(tmp_path, monkeypatch):
     """A run on a hundred training and fifty test images."""
-    seconds = {"clean_accuracy": (4.0, 0), "transfer": (2.0, 0), "roar": (30.0, 6)}
+    seconds = {"clean_accuracy": (4.0, 0), "transfer": (2.0, 0), "roar": (30.0, 3)}
     times = {
         "machine": "4-core abacus", "architecture": "mlp", "train": 100, "test": 50, "epochs": 10,
         "trainers": {"standard": 2.0, "pgd_at": 8.0},
@@ -148,6 +149,32 @@ def test_a_job_is_not_divided_among_workers_but_retrainings_are(planned):
     ]
     roar = planned(LIMITS + TRAINER + ROAR)
     assert [estimate(roar, n).partition(" with")[0] for n in (1, 2)] == ["About 50 s", "About 35 s"]
+
+
+def test_retrainings_that_all_models_share_count_once(planned):
+    """ROAR and KAR at 2 levels of 2 models, beside edges and blurred maps; what random maps cost either alone."""
+    assert costs.SHARED == SHARED
+    both = '[[metric]]\nname = "{}"\npercents = [30, 70]\nretrains = {}\n'
+    two = TRAINER + '[[trainer]]\nname = "pgd_at"\n'
+    made = planned(LIMITS + two + both.format("roar", 1) + both.format("kar", 5))
+    own = 2 * [2 * 2 * 1, 2 * 2 * 5]  # maps x levels x retrainings
+    assert [costs.refits(cell) for cell in made.cells] == own
+    shared = 2 * 2 * SHARED + 2 * 2 * 5  # random and edge x levels
+    assert costs.overview(made, 1)["refits"] == sum(own) + shared
+    ends = planned(
+        LIMITS + TRAINER + '[[metric]]\nname = "diff_roar"\npercents = [50]\nretrains = 1\n'
+    )
+    assert costs.overview(ends, 1)["refits"] == 2 * (2 + 2 * SHARED)
+
+
+def test_what_a_cell_retrained_is_read_from_its_scores(tmp_path, planned):
+    """As many as the plan says of it: a plan's time is what was measured, by these."""
+    store, rows = Store(tmp_path), ["accuracy@0.3", "accuracy@0.7", "random_accuracy@0.3", "score"]
+    blurred = ["edge_accuracy@0.3", "blurred_accuracy@0.3", "blurred_score"]
+    for key, names in {"plain": rows, "blurred": rows + blurred}.items():
+        scores = {name: torch.zeros(1, 4) for name in names} | {"gini@0.3": torch.zeros(4)}
+        store.save("cells", key, scores, {})
+    assert [costs._refits_done(store, key) for key in ("plain", "blurred")] == [2, 4]
 
 
 @pytest.mark.parametrize("name", suite.names())

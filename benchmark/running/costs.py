@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmark.datasets.defaults import defaults
 from benchmark.models import spec
-from benchmark.plan import Cell, DataSpec, Plan, Training
+from benchmark.plan import Cell, DataSpec, Part, Plan, Training
 from benchmark.running.expected import in_words
 from benchmark.storage import ledger, manifest
 from benchmark.storage.atomic import write_json
@@ -33,18 +33,47 @@ def overview(plan: Plan, workers: int) -> dict[str, Any]:
         "models": len(plan.trainings),
         "trainings": sum(training.trainer is not None for training in plan.trainings),
         "cells": len(plan.cells),
-        "refits": sum(refits(cell) for cell in plan.cells),
+        "refits": sum(refits(cell) for cell in plan.cells) + _shared_refits(plan),
         "estimate": _estimate(plan, workers),
     }
 
 
+_ENDS = {"diff_roar": 2}
+"""A metric that retrains with the most and with the least important pixels."""
+
+SHARED = 3
+"""metrics.fidelity._removal.SHARED, for whose import a plan would wait for torch."""
+
+
 def refits(cell: Cell) -> int:
-    """Retrainings that a cell asks for, about: those of random maps and of edges are shared by all models."""
-    settings = {p.name: p.default for p in cell.metric.card.parameters} | dict(cell.metric.settings)
+    """Retrainings of a cell's own maps, the blurred ones included: not those of the controls that all models share."""
+    settings = _settings(cell.metric)
     if "retrains" not in settings:
         return 0
-    maps = 1 + len(settings.get("controls", ()))  # type: ignore[arg-type]
-    return 2 * maps * int(settings["retrains"]) * len(settings["percents"])  # type: ignore[call-overload, arg-type]
+    maps = 1 + ("blurred" in settings["controls"])
+    return (
+        _ENDS.get(cell.metric.card.name, 1)
+        * maps
+        * settings["retrains"]
+        * len(settings["percents"])
+    )
+
+
+def _shared_refits(plan: Plan) -> int:
+    """Retrainings of random maps and of edges, which all models, seeds and attributions share."""
+    found = {}
+    for cell in plan.cells:
+        if refits(cell):
+            settings = _settings(cell.metric)
+            controls = {"random", *settings["controls"]} - {"blurred"}
+            name, percents, fill = cell.metric.card.name, settings["percents"], settings["fill"]
+            count = max(settings["retrains"], SHARED) * len(controls) * len(percents)
+            found[name, tuple(percents), fill] = _ENDS.get(name, 1) * count
+    return sum(found.values())
+
+
+def _settings(metric: Part) -> dict[str, Any]:
+    return {p.name: p.default for p in metric.card.parameters} | dict(metric.settings)
 
 
 class Guess(NamedTuple):
@@ -211,9 +240,13 @@ def of_run(folder: Path) -> dict[str, Any]:
 
 
 def _refits_done(store: Store, key: str) -> int:
-    """Rows of the curves among a cell's scores: one per retraining."""
+    """What `refits` says of its cell: rows of the curves among its scores, and as many for the blurred map."""
     scores, _ = store.arrays("cells", key)
-    return sum(len(values) for name, values in scores.items() if "@" in name and values.ndim == 2)
+    own = [
+        values for name, values in scores.items()
+        if "@" in name and values.ndim == 2 and not name.startswith(("random_", "edge_", "blurred_"))
+    ]  # fmt: skip
+    return sum(map(len, own)) * (1 + ("blurred_score" in scores))
 
 
 if __name__ == "__main__":
