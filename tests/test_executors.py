@@ -8,7 +8,8 @@ import pytest
 
 from benchmark.errors import BenchError
 from benchmark.executors import Job, Outcome, chosen, execute, in_processes, processes
-from benchmark.executors.schedule import TRIES, scheduled
+from benchmark.executors.jobs import Failure
+from benchmark.executors.schedule import TRIES, _Schedule, scheduled
 
 
 @pytest.fixture
@@ -103,6 +104,30 @@ def test_jobs_wait_for_what_they_need():
         Job("make", "", int, (), ("of an earlier run",)),
     ]
     assert begun(jobs, 3) == [("other", False), ("make", False), ("read", False)]
+
+
+def test_who_would_wait_for_a_fit_lets_others_begin_before_it():
+    """The generator of "x" is fitted by the first of its jobs; once it is there, they begin in their order."""
+    jobs = [Job(name, "", int, (), fits=fits) for name, fits in zip("abcde", "xxxy ", strict=True)]
+    schedule = _Schedule(jobs, alone=False)
+    first = [schedule.next() for _ in range(3)]
+    assert [ticket.job.name for ticket in first] == ["a", "d", "e"]
+    list(schedule.ended(first[0], Outcome(jobs[0], None, 1.0)))
+    assert [schedule.next().job.name for _ in range(2)] == ["b", "c"]
+
+
+def test_where_nothing_else_waits_a_job_begins_beside_the_fit_it_needs():
+    jobs = [Job(name, "", int, (), fits="x") for name in "ab"]
+    schedule = _Schedule(jobs, alone=False)
+    assert [schedule.next().job.name for _ in range(2)] == ["a", "b"]
+
+
+def test_a_fit_that_failed_is_made_by_the_next():
+    jobs = [Job(name, "", int, (), fits="x") for name in "ab"] + [Job("c", "", int, ())]
+    schedule = _Schedule(jobs, alone=False)
+    first = schedule.next()
+    list(schedule.ended(first, Outcome(first.job, Failure("no"), 1.0)))
+    assert [schedule.next().job.name for _ in range(2)] == ["b", "c"]
 
 
 def test_help_comes_after_all_work_and_goes_to_who_has_least():

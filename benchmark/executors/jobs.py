@@ -28,6 +28,8 @@ class Job:
     needs: tuple[str, ...] = ()
     help: Callable[..., None] | None = None
     """What a worker that has nothing else to do may call beside it, with the same arguments, to do a part of it."""
+    fits: str = ""
+    """What the first job of that name makes for all of them: whoever begins beside it waits for it."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -58,6 +58,8 @@ class _Schedule:
     deaths: Counter[str] = field(default_factory=Counter)
     divided: set[str] = field(default_factory=set)
     """Jobs of which a helper has found no part left that nobody was at."""
+    fitted: set[str] = field(default_factory=set)
+    """What jobs share (`Job.fits`) and one of them has made."""
 
     @property
     def unfinished(self) -> bool:
@@ -78,9 +80,10 @@ class _Schedule:
         if last := next(filter(self._last_try, self.waiting), None):
             return None if self.running else self._begun(last)
         pending = {job.name for job in (*self.waiting, *busy)}
-        for job in self.waiting:
-            if pending.isdisjoint(job.needs):
-                return self._begun(job)
+        made_now = {job.fits for job in busy if job.fits} - self.fitted
+        ready = (job for job in self.waiting if pending.isdisjoint(job.needs))
+        if first := _first(ready, lambda job: job.fits not in made_now):
+            return self._begun(first)
         open_ = [job for job in busy if job.help and job.name not in self.divided]
         if not open_:
             return None
@@ -96,6 +99,7 @@ class _Schedule:
         if ticket.helping:
             self.divided.add(job.name)  # how its helper ended is nobody's business
         elif outcome:
+            self.fitted |= {job.fits} if outcome.error is None else set()
             yield self._noted(outcome)
         else:
             self.deaths[job.name] += 1
@@ -118,6 +122,16 @@ class _Schedule:
         if outcome.error:
             self.failed[outcome.job.name] = outcome.error
         return outcome
+
+
+def _first(jobs: Iterable[Job], wanted: Callable[[Job], bool]) -> Job | None:
+    """The first job that is wanted; the first of all where none is."""
+    other = None
+    for job in jobs:
+        if wanted(job):
+            return job
+        other = other or job
+    return other
 
 
 def scheduled(jobs: Sequence[Job], open_pool: Callable[[], Pool]) -> Iterator[Outcome]:

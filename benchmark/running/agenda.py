@@ -62,7 +62,8 @@ def agenda(plan: Plan, place: Place, weights: Mapping[str, str]) -> Agenda:
             work = (place, cell, key, line.key, keep if _attacks(cell) else 0)
             aid = assist if "refit" in used(cell) else None
             what = f"{line.label} {line.threat}".strip() + f" of {title}"
-            found.add(Job(f"cells/{line.key}", what, measure, work, (model, *others), aid))
+            fits = _generator(cell) if "manifold" in used(cell) else ""
+            found.add(Job(f"cells/{line.key}", what, measure, work, (model, *others), aid, fits))
             found.entries.append(line)
             found.caches[line.key] = {_CACHES[name] for name in used(cell) & set(_CACHES)}
     return found
@@ -89,6 +90,12 @@ def _attacks(cell: Cell) -> bool:
     """Whether a metric is an attack: what it gives back is the harness's verdict on the examples it made."""
     names = {measure.name for measure in cell.metric.card.measures}
     return "robust_accuracy" in names and "grade" in used(cell)
+
+
+def _generator(cell: Cell) -> str:
+    """The generator that a metric has fitted, as its settings name it: one for all models of a data set."""
+    given = dict(cell.metric.settings)
+    return f"{given.get('generator', 'vae')} {given.get('epochs')} of {cell.training.data.name}"
 
 
 def _title(training: Training) -> str:
