@@ -10,6 +10,10 @@ from benchmark.errors import BenchError
 from benchmark.executors import Job, Outcome, chosen, execute, in_processes, processes
 from benchmark.executors.jobs import Failure
 from benchmark.executors.schedule import TRIES, _Schedule, scheduled
+from benchmark.measuring.place import Place
+from benchmark.planner import plan
+from benchmark.running.agenda import agenda
+from benchmark.suite import read
 
 
 @pytest.fixture
@@ -128,6 +132,25 @@ def test_a_fit_that_failed_is_made_by_the_next():
     first = schedule.next()
     list(schedule.ended(first, Outcome(first.job, Failure("no"), 1.0)))
     assert [schedule.next().job.name for _ in range(2)] == ["b", "c"]
+
+
+def test_cells_that_share_a_generator_say_so(tmp_path):
+    """Of each generator and its passes one name for all models; none where nothing is fitted."""
+    metrics = ["gini", "tangent_fraction", "reconstruction_distance"]
+    text = 'name = "s"\ndataset = "digits"\nseeds = [0, 1]\ncontrols = false\n[[trainer]]\nname = "standard"\n'
+    text += "".join(f'[[metric]]\nname = "{name}"\n' for name in metrics)
+    (tmp_path / "s.toml").write_text(
+        text + 'generator = ["vae", "vae_gan"]\nepochs = 3\nreferee = "own"\n'
+    )
+    found = agenda(plan(read(str(tmp_path / "s.toml"))), Place(tmp_path, None, "cpu"), {})
+    fits = {}
+    for line in found.entries:
+        fits.setdefault((line.metric, line.params), set()).add(found.jobs[f"cells/{line.key}"].fits)
+    assert all(len(names) == 1 for names in fits.values()), "both seeds wait for the same fit"
+    given = [next(iter(names)) for names in fits.values()]
+    assert given[0] == ""
+    assert len(set(given[1:])) == 3
+    assert all(given[1:])
 
 
 def test_help_comes_after_all_work_and_goes_to_who_has_least():

@@ -49,8 +49,8 @@ def adv_gsct(
 
     Threat: needed
     Reconstruction: The paper is closed access and has no public code; this is built from its abstract. The
-        defaults were picked on MNIST; chosen again on held-out images under AutoAttack (docs/papers/gsct2022.md)
-        nothing is better: the consensus and the mask add nothing to the step, and neither alone is robust.
+        defaults were picked on MNIST; of other terms and offending inputs none was better on held-out images under
+        AutoAttack (docs/papers/gsct2022.md): consensus and mask add nothing to the step, and alone are not robust.
     Formula: L = clean_weight CE(f(x), y) + offending_weight CE(f(x'), y) + consensus_weight mean_b [1 - cos(S(x),
         S(x'))] + anchor mean_b |S(x)|^2, x' = clip(x_m + Proj_eps(u + alpha eps sign grad CE(f(x_m + u)))), x_m kept
         pixels, u uniform in the ball

@@ -99,7 +99,8 @@ class _Schedule:
         if ticket.helping:
             self.divided.add(job.name)  # how its helper ended is nobody's business
         elif outcome:
-            self.fitted |= {job.fits} if outcome.error is None else set()
+            if outcome.error is None:
+                self.fitted.add(job.fits)
             yield self._noted(outcome)
         else:
             self.deaths[job.name] += 1
