@@ -119,12 +119,12 @@ def compare(
     models: tuple[str, str] | None = None,
     baseline: str | None = None,
     words: Sequence[str] = EVERYTHING,
-    order: Sequence[str] = (),
+    orders: Sequence[Sequence[str]] = (),
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Line]:
     """Every measure that `words` choose of every pair that is asked for; CompareError where models cannot be paired.
 
-    Of one run the two `models`, or all against `baseline`, or each of `order` against the one before it, or the only
+    Of one run the two `models`, or all against `baseline`, or each in `orders` against the one before it, or the only
     two that there are; of two runs the two `models`, or those that bear the same name in both, or the only one of each.
     A data set that lacks a model is left out where another has them all. `tell` hears of what is left out.
     """
@@ -137,7 +137,7 @@ def compare(
         name: (_sides(one.by_dataset()[name]), _sides(other.by_dataset()[name])) for name in shared
     }
     asked = {
-        name: partial(_pairs, a, b, second is None, models, baseline, order)
+        name: partial(_pairs, a, b, second is None, models, baseline, orders)
         for name, (a, b) in sides.items()
     }
     runs = _told_apart(first, second or first)
@@ -162,6 +162,11 @@ def compare(
             tell(f"--measure {word}: no scores of single images in both, left out")
     corrected = holm([line.difference.p for line in found])
     return [replace(line, p=float(p)) for line, p in zip(found, corrected, strict=True)]
+
+
+def chain(text: str) -> list[str]:
+    """The names of models in an order, written "A < B < C"."""
+    return [name.strip() for name in text.split(" < ")]
 
 
 def takes(one: Choice, line: Line) -> bool:
@@ -219,18 +224,21 @@ def _sides(run: Run) -> dict[str, Side]:
 
 def _pairs(
     a: dict[str, Side], b: dict[str, Side], one_run: bool,
-    models: tuple[str, str] | None, baseline: str | None, order: Sequence[str],
+    models: tuple[str, str] | None, baseline: str | None, orders: Sequence[Sequence[str]],
 ) -> list[tuple[Side, Side]]:  # fmt: skip
     """(A, B) of every comparison."""
-    if sum(map(bool, (models, baseline, order))) > 1:
+    if sum(map(bool, (models, baseline, orders))) > 1:
         raise CompareError(
             "--models names both sides, --baseline one for all, --order a chain: give only one of them"
         )
-    if order:
-        if len(order) < 2 or not one_run:
-            raise CompareError("--order takes two or more models of one run, the worst first")
-        chain = [_named(name, a) for name in order]
-        return list(pairwise(chain))
+    if orders:
+        if not one_run or any(len(order) < 2 for order in orders):
+            raise CompareError(
+                "--order takes two or more models of one run, the worst first, as in 'standard < pgd_at < trades'"
+            )
+        chains = ([_named(name, a) for name in order] for order in orders)
+        named = {(one.name, other.name): (one, other) for c in chains for one, other in pairwise(c)}
+        return list(named.values())
     if models:
         return [(_named(models[0], a), _named(models[1], b))]
     if baseline:

@@ -120,7 +120,7 @@ def test_a_difference_of_three_tenths_of_a_point_is_noise_and_one_of_three_is_no
     assert far.difference.detectable < 0.03
     assert near.difference.detectable > 0.003
     (grid,) = comparison([near, far])
-    assert [row[7] for row in grid.rows] == ["noise", "A"]
+    assert [row[7] for row in grid.rows] == ["n.s.", "A"]
     assert [row[8] for row in grid.rows] == ["10 : 13", "30 : 60"]
 
 
@@ -148,7 +148,7 @@ def test_two_runs_pair_what_bears_the_same_name(tmp_path: Path) -> None:
     other = folder(tmp_path / "two", {"x": wrong(0.1), "y": wrong(0.4), "z": wrong(0.3)})
     lines = compare(one, other)
     assert [(line.a, line.b, line.better) for line in lines] == [("x", "x", ""), ("y", "y", "A")]
-    assert [row[7] for row in comparison(lines)[0].rows] == ["noise", "A"]
+    assert [row[7] for row in comparison(lines)[0].rows] == ["n.s.", "A"]
     back = compare(other, one, models=("y", "y"))
     assert [line.better for line in back] == ["B"]
     assert compare(one, other, models=("x", "z"))[0].difference.value == pytest.approx(-0.2)
@@ -172,7 +172,7 @@ def test_a_model_without_scores_does_not_stop_the_others(three: Path) -> None:
 
 
 def test_an_order_compares_neighbours(three: Path) -> None:
-    lines = compare(three, order=("far", "base", "near"))
+    lines = compare(three, orders=[("far", "base", "near")])
     assert [(line.a, line.b) for line in lines] == [("far", "base"), ("base", "near")]
     alone = [
         compare(three, models=pair)[0].difference for pair in (("far", "base"), ("base", "near"))
@@ -182,9 +182,20 @@ def test_an_order_compares_neighbours(three: Path) -> None:
     assert grid.title == "Neighbours in a predicted order on digits"
     assert [row[0] for row in grid.rows] == ["far < base", "base < near"]
     with pytest.raises(CompareError, match="two or more models of one run"):
-        compare(three, order=("far",))
+        compare(three, orders=[("far",)])
     with pytest.raises(CompareError, match="give only one of them"):
-        compare(three, order=("far", "base"), baseline="base")
+        compare(three, orders=[("far", "base")], baseline="base")
+
+
+def test_several_orders_are_one_table_and_corrected_together(three: Path) -> None:
+    chains = ("far < base", "base < near", "far < base < near")
+    given = [word for each in chains for word in ("--order", each)]
+    rows = json.loads(bench(three, *given, "--json").stdout)
+    assert [(row["a"], row["b"]) for row in rows] == [("far", "base"), ("base", "near")]
+    assert [row["p"] for row in rows] == [
+        line.p for line in compare(three, orders=[("far", "base", "near")])
+    ]
+    assert "'standard < pgd_at < trades'" in str(bench(three, "--order", "far").exception)
 
 
 def test_a_data_set_without_one_of_the_models_is_left_out(tmp_path: Path) -> None:
@@ -199,7 +210,7 @@ def test_a_data_set_without_one_of_the_models_is_left_out(tmp_path: Path) -> Non
     told: list[str] = []
     for asked in (
         {"models": ("standard", "pgd_at (Linf 0.1)")},
-        {"order": ("pgd_at (Linf 0.1)", "standard")},
+        {"orders": [("pgd_at (Linf 0.1)", "standard")]},
     ):
         (line,) = compare(place, tell=told.append, **asked)  # type: ignore[arg-type]
         assert line.dataset == "cifar10"
@@ -241,8 +252,12 @@ def test_a_comparison_of_two_runs_says_which_is_which(tmp_path: Path) -> None:
 def test_a_page_gets_an_order(three: Path) -> None:
     mark = f"<!-- order: {three.name} clean_accuracy: far < base < near -->\n"
     page = with_tables(f"{mark}earlier\n<!-- end of table -->\n", three.parent)
-    lines = compare(three, order=("far", "base", "near"), words=("clean_accuracy",))
-    assert text(lines, ".md").strip() in page
+    lines = compare(three, orders=[("far", "base", "near")], words=("clean_accuracy",))
+    assert text(lines, ".md").partition("\n")[2].strip() in page
+    assert "**Neighbours in a predicted order on digits**" in page, (
+        "no heading among the page's own"
+    )
+    assert "#" not in page.replace("<!-- order: ", "")
     assert "earlier" not in page
 
 

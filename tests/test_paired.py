@@ -188,7 +188,7 @@ def test_intervals_cover_the_difference_and_p_keeps_its_level(kind: str) -> None
     covered = float(np.mean([d.low <= 0 <= d.high for d in found]))
     wrong = float(np.mean([d.p < 0.05 for d in found]))
     # 600 trials are 2 standard errors of 1.8%; the exact test on few discordant images is below its level
-    assert 0.925 <= covered <= 0.98, f"{kind}: {covered:.3f}"
+    assert 0.925 <= covered <= 0.99, f"{kind}: {covered:.3f}"
     assert wrong <= 0.075, f"{kind}: {wrong:.3f}"
 
 
@@ -209,6 +209,18 @@ def test_the_spread_of_networks_is_in_the_test_from_three_seeds_on() -> None:
     assert difference(a[:2], b[:2]).p < 0.001, "of these very networks there is no doubt"
     assert difference(a, b).test == NETWORKS
     assert difference(a, b).p > 0.3
+
+
+def test_networks_that_agree_by_luck_leave_the_error_that_images_alone_have() -> None:
+    """Equal means would else take the noise of an image out of the error, and put nothing in its place."""
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 1, (2, 3, 150))
+    a, b = noise - noise.mean(2, keepdims=True) + np.array([0.1, 0.0])[:, None, None]
+    d = a.mean(0) - b.mean(0)
+    assert difference(a, b).test == NETWORKS
+    assert difference(a, b).p >= stats.ttest_1samp(d, 0).pvalue * (1 - 1e-9)
+    low, high = stats.ttest_1samp(d, 0).confidence_interval()
+    assert difference(a, b).low <= low * (1 - 1e-9) < high <= difference(a, b).high * (1 + 1e-9)
 
 
 def test_a_model_of_one_network_is_taken_to_be_spread_as_the_other_is() -> None:

@@ -380,7 +380,7 @@ def test_the_spread_of_two_seeds_is_told_beside_the_interval() -> None:
     only = table.rows[0].cells[0]
     assert (only.low, only.high) == pytest.approx((0.58, 0.62))
     assert (only.seed_min, only.seed_max) == (0.5, 0.7)
-    assert "95% interval over images, to its farther end; seeds: 2, their spread" in table.caption
+    assert "95% interval over images (its larger half); seeds: 2, their spread" in table.caption
     line = pd.read_csv(io.StringIO(tidy_csv(table))).iloc[0]
     assert tuple(line[["interval", "seed_min", "seed_max"]]) == ("images", 0.5, 0.7)
 

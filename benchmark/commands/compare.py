@@ -23,7 +23,9 @@ def compare(
     order: Annotated[
         list[str] | None,
         typer.Option(
-            "--order", help="A model of a predicted order, the worst first; neighbours are compared. Repeatable."
+            "--order",
+            help="Models in a predicted order, the worst first: 'standard < pgd_at < trades'. Neighbours are compared. "
+            "Repeatable; p values are corrected for all.",
         ),
     ] = None,
     measure: Annotated[
@@ -62,8 +64,9 @@ def compare(
     gates = [gating.gate(each) for each in gate or ()]
     for folder in filter(None, (first, second)):
         records.refresh(folder)
+    chains = [comparing.chain(each) for each in order or ()]
     lines = comparing.compare(
-        first, second, models, baseline, measure or EVERYTHING, order or (), tell=_say
+        first, second, models, baseline, measure or EVERYTHING, chains, tell=_say
     )
     failed = gating.failures(gates, lines)
     if as_json:

@@ -27,13 +27,13 @@ from benchmark.report.tables.table import DAGGER
 _HEADINGS = ("", "A", "B", "B − A", "95% interval", "p", "Better", "B : A", "n", "Detectable")
 _CAPTION = (
     "{sides} Means on the same images, seeds averaged (accuracies in %, their differences in points). p after Holm's "
-    "correction for {count} comparisons; the intervals are not corrected. Better: the winner where p < 0.05, otherwise "
-    "the difference is noise. Tests: {tests}."
+    "correction for {count} comparisons; the intervals are not corrected. Better: the winner where p < 0.05; n.s.: not "
+    "significant. Tests: {tests}."
 )
 _SPARE = {
     "B : A": "B : A: on how many images the one and the other has the better score.",
     "Detectable": (
-        "Detectable: the true difference that such a comparison finds (p < 0.05, uncorrected) four times in five."
+        "Detectable: the true difference that such a comparison finds four times in five (p < 0.05, uncorrected)."
     ),
     "n": "",
     # what B and the difference say as well
@@ -41,8 +41,8 @@ _SPARE = {
 }
 """Never the interval and p: without them a difference says nothing."""
 _UNBEATEN = (
-    " ‡: not significantly better than a control of its measure, as in the tables of its run: it says no more than "
-    "that control, and neither does its lead, which is not bold."
+    " ‡: not significantly better than a control of its measure, as in the tables of its run: it is not shown to say "
+    "more than that control, and neither is its lead, which is not bold."
 )
 
 
@@ -163,7 +163,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     scale, spec = _format(line)
     show = lambda value: signless(format(scale * value, spec))  # noqa: E731
     higher, lower = (d.lower, d.higher) if line.direction == "lower" else (d.higher, d.lower)
-    better = line.better or ("noise" if line.direction else "")
+    better = line.better or ("n.s." if line.direction else "")
     one, other = (NO_MORE * bool(controls) for controls in line.unbeaten)
     return (
         show(d.baseline) + one, show(d.mean) + other, show(d.value), f"{show(d.low)} to {show(d.high)}",

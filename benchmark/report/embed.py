@@ -2,7 +2,9 @@
 
 A file says which by two marks: `<!-- table: FOLDER [NAME] -->` and `<!-- end of table -->`. NAME is a table of
 `bench report --table`; the short table without one. Instead,
-`<!-- order: FOLDER MEASURE ...: MODEL < MODEL < MODEL -->` stands for `bench compare FOLDER --order MODEL ...`.
+`<!-- order: FOLDER MEASURE ...: MODEL < MODEL < MODEL; MODEL < MODEL -->` stands for
+`bench compare FOLDER --measure MEASURE ... --order "MODEL < MODEL < MODEL" --order "MODEL < MODEL"`.
+Titles become bold: the page has its own headings.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from benchmark.compare import compare
+from benchmark.compare import chain, compare
 from benchmark.errors import BenchError
 from benchmark.report.asked import text as shown
 from benchmark.report.compared import text as compared
@@ -27,14 +29,20 @@ def with_tables(text: str, root: Path) -> str:
     """
     if not _MARKED.search(text):
         raise BenchError("no '<!-- table: FOLDER [NAME] -->' with an '<!-- end of table -->'")
-    return _MARKED.sub(lambda m: f"{m[1]}\n{_CONTENTS[m[2]](root, m[3]).strip()}\n\n{m[4]}", text)
+    return _MARKED.sub(lambda m: f"{m[1]}\n{_content(root, m[2], m[3])}\n\n{m[4]}", text)
+
+
+def _content(root: Path, kind: str, asked: str) -> str:
+    found = _CONTENTS[kind](root, asked).strip()
+    return re.sub(r"^#+ (.+)$", r"**\1**", found, flags=re.MULTILINE)
 
 
 def _order(root: Path, asked: str) -> str:
-    """FOLDER MEASURE ...: MODEL < MODEL ..."""
-    where, _, chain = asked.partition(": ")
+    """FOLDER MEASURE ...: MODEL < MODEL ...; ..."""
+    where, _, orders = asked.partition(": ")
     folder, *words = where.split()
-    return compared(compare(root / folder, words=words, order=chain.split(" < ")), ".md")
+    chains = list(map(chain, orders.split(";")))
+    return compared(compare(root / folder, words=words, orders=chains), ".md")
 
 
 def _table(root: Path, asked: str) -> str:

@@ -12,7 +12,9 @@ from three seeds on, whether the trainings do, whatever their seed.
   is smaller: after a correction for 500 comparisons and more a p of 1/10,000 would be noise. Where the spread of
   networks is part of the error, it is a t test: the variances over images and over the networks of either model add up,
   what they share (the noise of an image under a network) counts once, and Satterthwaite's degrees of freedom say how
-  well the sum is known. A model of too few networks to tell their spread is taken to be spread as the other is.
+  well the sum is known. The error is never below that over images alone: a few networks whose means agree by luck tell
+  no more about trainings than about themselves. A model of too few networks to tell their spread is taken to be spread
+  as the other is.
 - *interval*: with a spread of networks the one of that t test. Otherwise Student's t over the images' differences; for
   0/1 scores after one image more on which only the one model is right and one on which only the other is (Bonett &
   Price 2012), so that it is no point where all images agree. With skewed scores a bootstrap covers less often than t.
@@ -164,11 +166,13 @@ def _error(d: Floats, *sides: Floats) -> tuple[float, float, float]:
     images = _Part(max(0.0, float(d.var(ddof=1)) - noise) / n, n - 1)
     parts = [images, *networks]
     variance = sum(part.variance for part in parts)
-    if all(map(_binary, sides)) and (not networks or variance < _NOTHING):
+    least = float(d.var(ddof=1)) / n
+    if all(map(_binary, sides)) and (not networks or max(variance, least) < _NOTHING):
         d = np.concatenate([d, [1.0, -1.0]])
         return float(d.mean()), float(d.std() / np.sqrt(len(d))), len(d) - 1
     weights = sum(part.variance**2 / part.freedom for part in parts)
-    return float(d.mean()), float(np.sqrt(variance)), variance**2 / weights if weights else n - 1
+    freedom = variance**2 / weights if weights else n - 1
+    return float(d.mean()), float(np.sqrt(max(variance, least))), freedom
 
 
 def _tail(value: float, stderr: float, freedom: float) -> float:

@@ -1,4 +1,4 @@
-"""How often 95% intervals hold the truth, and how often p < 0.05 is wrong: the figures of docs/statistics.md.
+"""How often 95% intervals hold the truth, and how often p < 0.05 and 0.01 are wrong: the figures of docs/statistics.md.
 
     python tests/peers/coverage.py
 
@@ -51,15 +51,18 @@ def model(
 
 
 def comparisons() -> None:
-    print("| comparison | interval covers | p < 0.05 without a difference |\n| :-- | --: | --: |")
+    print("| comparison | interval covers | p < 0.05 without a difference | p < 0.01 |")
+    print("| :-- | --: | --: | --: |")
     for kind, how in KINDS.items():
-        rng, covered, wrong = np.random.default_rng(0), 0, 0
+        rng, covered, wrong, very = np.random.default_rng(0), 0, 0, 0
         for _ in range(TRIALS):
             hard = rng.normal(0, 0.7, 120)
             got = difference(model(rng, hard, *how), model(rng, hard, *how))
             covered += got.low <= 0 <= got.high
             wrong += got.p < 0.05
-        print(f"| {kind} | {100 * covered / TRIALS:.1f}% | {100 * wrong / TRIALS:.1f}% |")
+            very += got.p < 0.01
+        shares = " | ".join(f"{100 * found / TRIALS:.1f}%" for found in (covered, wrong, very))
+        print(f"| {kind} | {shares} |")
 
 
 def shared_controls() -> None:

@@ -61,7 +61,7 @@ def caption(
             else _about_intervals(cells, columns, seeds, refits, spread)
         ),
         "Accuracies in %." if any(column.unit for column in columns) else "",
-        "Training: operations of a step, relative to standard training."
+        "Training: floating-point operations of one step, relative to standard training."
         if any(column.family == "cost" for column in columns)
         else "",
         "Arrows point to the better direction." if any(column.arrow for column in columns) else "",
@@ -81,11 +81,11 @@ def _about_intervals(
     spread: Spread,
 ) -> list[str]:
     cut = spread == "interval" and any(_cut(c, column) for c, column in _pairs(cells, columns))
-    what = ("± is", ", to its farther end") if spread == "interval" else ("In brackets:", "")
+    what = ("± is", " (its larger half)") if spread == "interval" else ("In brackets:", "")
     return [
         _interval(seeds, *what),
         _of_refits(refits),
-        "Where the range of a measure ends nearer than its ±, so does the interval." * cut,
+        "Intervals are clipped to the range of the measure." * cut,
     ]
 
 
@@ -111,12 +111,12 @@ def _bold(cells: Sequence[Cell]) -> str:
         clearly = " (whose interval holds the best's mean)" if ways else ""
         worse = f"clearly worse{clearly}" if ways else "worse"
         return (
-            "Bold: the best of a column and all within its interval that is not "
+            "Bold: the best of a column and the rows within its interval that are not "
             f"{worse}, if any row is."
         )
     return (
-        "Bold: the best of a column and all within its interval that is not significantly worse on the same images "
-        f"(p < 0.05 corrected for all pairs of the column; {', '.join(tests)}), if any row is."
+        "Bold: the best of a column and the rows within its interval that are not significantly worse on the same "
+        f"images (p < 0.05 corrected for all pairs of the column; {', '.join(tests)}), if any row is."
         + " Without scores of single images: all whose interval holds the best's mean."
         * (INTERVAL in ways)
     )
@@ -126,14 +126,20 @@ def _methods(trainings: pd.DataFrame | None) -> str:
     """Settings of methods that come from the data set or a paper's recipe: their names do not tell them."""
     if trainings is None or "settings" not in trainings:
         return ""
-    said: dict[str, None] = {}
+    said: dict[str, list[str]] = {}
     given = trainings[["trainer", "settings"]].dropna().drop_duplicates()
+    everyone = given["trainer"].nunique()
     for name, settings in given.itertuples(index=False):
         told = set(re.findall(r"\w+(?==)", name))
-        words = [f"{k}={word}" for k, word in in_words(settings).items() if k not in told]
-        if words:
-            said[f"{name}: {', '.join(words)}"] = None
-    return f"The data set's own settings of methods: {'; '.join(said)}." if said else ""
+        for key, word in in_words(settings).items():
+            if key not in told:
+                said.setdefault(f"{key}={word}", []).append(name)
+    groups: dict[str, list[str]] = {}
+    for setting, names in said.items():
+        who = "all" if 1 < len(set(names)) == everyone else ", ".join(dict.fromkeys(names))
+        groups.setdefault(who, []).append(setting)
+    parts = "; ".join(f"{names}: {', '.join(settings)}" for names, settings in groups.items())
+    return f"The data set's own settings of methods: {parts}." if said else ""
 
 
 def _settings(columns: Sequence[Column]) -> str:

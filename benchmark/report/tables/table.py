@@ -40,8 +40,8 @@ from benchmark.report.tables.images import Scores as ByModel
 
 DAGGER = "reconstruction: the method was built from its abstract, its formula is not published."
 _NO_MORE = (
-    "not {better} than a control ({how}): it says no more than that control, and is not bold, even where it is the "
-    "best of its column."
+    "not {better} than a control ({how}): it is not shown to say more than that control, and is not bold, even where "
+    "it is the best of its column."
 )
 _TESTED = "p < 0.05 on the same images after Holm's correction over the column"
 _APART = "{}the interval has to leave the control's mean out"
