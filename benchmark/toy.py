@@ -60,7 +60,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting("standard", None, 36, (30, 40)),
+    Setting("standard", None, 35, (30, 40)),
     Setting("weak adversarial", L2(0.125), 15, (9, 18)),
     Setting("strong adversarial", L2(0.25), 2, (0, 5)),
 )

@@ -89,6 +89,6 @@ def test_the_command_prints_the_table_and_writes_the_figure(
     toy.main(["--seeds", "3,4", "--out", str(tmp_path / "new")])
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert head.startswith("| training | seed 3 | seed 4 | mean | paper | band |")
-    assert [row.split(" | ")[4] for row in rows] == ["36°", "15°", "2°"]
+    assert [row.split(" | ")[4] for row in rows] == ["35°", "15°", "2°"]
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"toy.md", "toy.pdf", "toy.png"}
     assert (tmp_path / "new/toy.pdf").read_bytes().startswith(b"%PDF")

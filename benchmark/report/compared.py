@@ -26,10 +26,10 @@ from benchmark.report.tables.table import DAGGER
 
 _HEADINGS = ("", "A", "B", "B − A", "95% interval", "p", "Better", "B : A", "n", "Detectable")
 _CAPTION = (
-    "{sides} Means on the same images, seeds averaged (accuracies in %, their differences in points). p after Holm's "
-    "correction for {count} comparisons; the intervals are not corrected. Better: the winner where p < 0.05; n.s.: not "
-    "significant. Tests: {tests}."
+    "{sides} Means on the same images, seeds averaged (accuracies in %, their differences in points). {corrected}"
+    "Better: the winner where p < 0.05; n.s.: not significant. Tests: {tests}."
 )
+_CORRECTED = "p after Holm's correction for {} comparisons; the intervals are not corrected. "
 _SPARE = {
     "B : A": "B : A: on how many images the one and the other has the better score.",
     "Detectable": (
@@ -93,6 +93,7 @@ def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
     tests = ", ".join(dict.fromkeys(line.difference.test for line in lines if line.difference.test))
     layout = _layout(list(dict.fromkeys(map(_names, lines))), lines[0].runs)
     several = bool(layout.heading)
+    corrected = _CORRECTED.format(count) if count > 1 else ""
     kinds = Counter(label for label, _ in {(line.label, line.params) for line in lines})
     shared = {label for label, n in kinds.items() if n > 1}
     notes = f" †: {DAGGER}" if any(any(line.reconstructions) for line in lines) else ""
@@ -104,7 +105,7 @@ def _grid(dataset: str, lines: list[Line], count: int) -> Grid:
             (*((layout.row.format(*_names(line)),) if several else ()), _measure(line, shared), *_cells(line))
             for line in lines
         ),
-        _CAPTION.format(sides=layout.sides, count=count, tests=tests or "none") + notes,
+        _CAPTION.format(sides=layout.sides, corrected=corrected, tests=tests or "none") + notes,
         frozenset(i + several for i in (1, 2, 3, 5, 8, 9)),
         spare={_HEADINGS.index(name) + several: text for name, text in _SPARE.items()},
         best=frozenset((r, 6 + several) for r, line in enumerate(lines) if _tells(line)),

@@ -10,6 +10,7 @@ Titles become bold: the page has its own headings.
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def _content(root: Path, kind: str, asked: str) -> str:
 def _order(root: Path, asked: str) -> str:
     """FOLDER MEASURE ...: MODEL < MODEL ...; ..."""
     where, _, orders = asked.partition(": ")
-    folder, *words = where.split()
+    folder, *words = shlex.split(where)
     chains = list(map(chain, orders.split(";")))
     return compared(compare(root / folder, words=words, orders=chains), ".md")
 
