@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -17,54 +16,19 @@ import numpy as np
 import pandas as pd
 
 from benchmark.cards import nearest
-from benchmark.errors import BenchError
-from benchmark.report.names import row_names
 from benchmark.report.pooling import MEASURE
 from benchmark.report.read import Run, read
 from benchmark.report.tables.chosen import EVERYTHING, chosen, grouped
 from benchmark.report.tables.columns import Choice, choice
 from benchmark.report.tables.images import Scores, by_measure
 from benchmark.report.tables.table import table
+from benchmark.sides import AbsentError, CompareError, Side, of_run, pairs_of
 from benchmark.statistics.paired import SIGNIFICANT, Difference, difference, holm
 from benchmark.storage import ledger
 
 Names = tuple[str, ...]
 Unbeaten = Mapping[tuple[str, ...], Names]
 """Model, training, metric, settings, threat and measure -> controls."""
-
-
-class CompareError(BenchError):
-    """Models that cannot be compared; the message says why, and what could be."""
-
-
-class AbsentError(CompareError):
-    """A model that a data set has not; another may have it."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """One model of a run."""
-
-    run: Run
-    """Of one data set."""
-    model: str
-    trainer: str
-    name: str
-
-    @property
-    def scores(self) -> pd.DataFrame:
-        """Its scores of single images."""
-        found = self.run.scores
-        if found.empty:
-            return found
-        return found[(found["model"] == self.model) & (found["trainer"] == self.trainer)]
-
-    @property
-    def reconstruction(self) -> bool:
-        """Whether its method was built from an abstract."""
-        own = self.run.records
-        rows = own[(own["model"] == self.model) & (own["trainer"] == self.trainer)]
-        return bool(rows["reconstruction"].any())
 
 
 @dataclass(frozen=True)
@@ -134,10 +98,10 @@ def compare(
         raise CompareError(f"{first} and {second} have no data set in common")
     _check_words(words, [other.by_dataset()[name].records for name in shared])
     sides = {
-        name: (_sides(one.by_dataset()[name]), _sides(other.by_dataset()[name])) for name in shared
+        name: (of_run(one.by_dataset()[name]), of_run(other.by_dataset()[name])) for name in shared
     }
     asked = {
-        name: partial(_pairs, a, b, second is None, models, baseline, orders)
+        name: partial(pairs_of, a, b, second is None, models, baseline, orders)
         for name, (a, b) in sides.items()
     }
     runs = _told_apart(first, second or first)
@@ -162,11 +126,6 @@ def compare(
             tell(f"--measure {word}: no scores of single images in both, left out")
     corrected = holm([line.difference.p for line in found])
     return [replace(line, p=float(p)) for line, p in zip(found, corrected, strict=True)]
-
-
-def chain(text: str) -> list[str]:
-    """The names of models in an order, written "A < B < C"."""
-    return [name.strip() for name in text.split(" < ")]
 
 
 def takes(one: Choice, line: Line) -> bool:
@@ -215,61 +174,6 @@ def not_there(one: Choice, measured: pd.DataFrame) -> str:
     if name not in known:
         return f"no {what} {name!r} was measured{nearest(name, known)}"
     return f"{name} was measured, but nothing of this measure, setting or threat"
-
-
-def _sides(run: Run) -> dict[str, Side]:
-    names = row_names(run.records)
-    return {name: Side(run, model, trainer, name) for (model, trainer), name in names.items()}
-
-
-def _pairs(
-    a: dict[str, Side], b: dict[str, Side], one_run: bool,
-    models: tuple[str, str] | None, baseline: str | None, orders: Sequence[Sequence[str]],
-) -> list[tuple[Side, Side]]:  # fmt: skip
-    """(A, B) of every comparison."""
-    if sum(map(bool, (models, baseline, orders))) > 1:
-        raise CompareError(
-            "--models names both sides, --baseline one for all, --order a chain: give only one of them"
-        )
-    if orders:
-        if not one_run or any(len(order) < 2 for order in orders):
-            raise CompareError(
-                "--order takes two or more models of one run, the worst first, as in 'standard < pgd_at < trades'"
-            )
-        chains = ([_named(name, a) for name in order] for order in orders)
-        named = {(one.name, other.name): (one, other) for c in chains for one, other in pairwise(c)}
-        return list(named.values())
-    if models:
-        return [(_named(models[0], a), _named(models[1], b))]
-    if baseline:
-        base = _named(baseline, a)
-        others = [side for side in b.values() if not one_run or side.name != base.name]
-        return [(base, side) for side in others]
-    if one_run:
-        if len(a) != 2:
-            raise CompareError(
-                f"which of the {len(a)} models? --models A B, or --baseline A for all others; there are: {', '.join(a)}"
-            )
-        first, last = a.values()
-        return [(first, last)]
-    same = [(a[name], b[name]) for name in a if name in b]
-    if not same and len(a) == len(b) == 1:
-        return [(next(iter(a.values())), next(iter(b.values())))]
-    if not same:
-        raise AbsentError(
-            f"no model bears the same name in both: --models A B; there are {', '.join(a)} in A and {', '.join(b)} in B"
-        )
-    return same
-
-
-def _named(name: str, sides: dict[str, Side]) -> Side:
-    """A row of the tables by its name, its training's or its specification."""
-    if name in sides:
-        return sides[name]
-    found = [side for side in sides.values() if name in (side.trainer, side.model)]
-    if len(found) != 1:
-        raise AbsentError(f"no model {name!r}{nearest(name, list(sides))}")
-    return found[0]
 
 
 def _check_images(first: Path, second: Path, dataset: str) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from benchmark.compare import CompareError, Line, not_there, takes
+from benchmark.compare import Line, not_there, takes
 from benchmark.report.tables.columns import Choice, choice
+from benchmark.sides import CompareError
 
 
 @dataclass(frozen=True)

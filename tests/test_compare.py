@@ -17,12 +17,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.compare import CompareError, compare
+from benchmark.compare import compare
 from benchmark.gate import failures, gate
 from benchmark.report.compared import comparison, text
 from benchmark.report.embed import with_tables
 from benchmark.report.formats.grids import grid_terminal
 from benchmark.report.read import COLUMNS
+from benchmark.sides import CompareError
 from benchmark.statistics.paired import MCNEMAR
 from benchmark.storage.ledger import Entry
 

@@ -54,6 +54,7 @@ def compare(
     from benchmark.report.compared import ENDINGS, comparison, text
     from benchmark.report.formats.grids import grid_terminal
     from benchmark.report.tables.chosen import EVERYTHING
+    from benchmark.sides import chain
     from benchmark.storage import records
     from benchmark.storage.atomic import write_atomically
 
@@ -64,7 +65,7 @@ def compare(
     gates = [gating.gate(each) for each in gate or ()]
     for folder in filter(None, (first, second)):
         records.refresh(folder)
-    chains = [comparing.chain(each) for each in order or ()]
+    chains = [chain(each) for each in order or ()]
     lines = comparing.compare(
         first, second, models, baseline, measure or EVERYTHING, chains, tell=_say
     )

@@ -14,11 +14,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmark.compare import chain, compare
+from benchmark.compare import compare
 from benchmark.errors import BenchError
 from benchmark.report.asked import text as shown
 from benchmark.report.compared import text as compared
 from benchmark.report.read import read
+from benchmark.sides import chain
 
 _MARKED = re.compile(r"(<!-- (table|order): ([^\n]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
