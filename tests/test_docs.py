@@ -243,3 +243,7 @@ def test_the_numbers_network_by_network_of_a_page_are_what_its_lines_print(capsy
     assert len(more.loc[without]) == len(more.loc[within]) == 9
     assert (more.loc[without].min(), more.loc[without].max()) == (6.0, 20.0)
     assert more.loc[within].max() == 4.0
+    clean = more.loc["adv_gsct (Linf 0.3, clean_weight=1.0, consensus_weight=0.0)"]
+    assert sorted(clean.round()) == [1, 4, 22]
+    left = (names["by_attack"]["PGD-100"] - names["by_attack"]["AutoAttack"]).mul(100)
+    assert round(left.loc[within].max()) == 9
