@@ -176,7 +176,9 @@ def test_every_suite_of_the_package_can_be_planned_in_every_size(name):
             made = plan(changed(sized, dataset=dataset))
             families = {cell.metric.card.family for cell in made.cells}
             both = {"robustness", "fidelity", "manifold", "sharpness"}
-            assert families >= ({"robustness"} if scale == "choice" else both)
+            # scales that ask one question, of robustness
+            one = scale in ("choice", "norms")
+            assert families >= ({"robustness"} if one else both)
 
 
 def test_a_scale_replaces_keys_and_merges_tables(tmp_path):
