@@ -100,10 +100,13 @@ def pairs_of(
 
 
 def _named(name: str, sides: dict[str, Side]) -> Side:
-    """A row of the tables by its name, its training's or its specification."""
+    """A row of the tables by its name, its training's or its specification, or by its method if it alone is of that."""
     if name in sides:
         return sides[name]
-    found = [side for side in sides.values() if name in (side.trainer, side.model)]
-    if len(found) != 1:
+    exact = [side for side in sides.values() if name in (side.trainer, side.model)]
+    found = exact or [side for side in sides.values() if side.trainer.startswith(f"{name} (")]
+    if not found:
         raise AbsentError(f"no model {name!r}{nearest(name, list(sides))}")
+    if len(found) > 1:
+        raise AbsentError(f"{len(found)} models are {name!r}: {', '.join(s.name for s in found)}")
     return found[0]

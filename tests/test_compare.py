@@ -188,6 +188,22 @@ def test_an_order_compares_neighbours(three: Path) -> None:
         compare(three, orders=[("far", "base")], baseline="base")
 
 
+def test_a_method_is_a_name_where_one_model_is_of_it(tmp_path: Path) -> None:
+    scores = {
+        "standard": wrong(0.1),
+        "pgd_at (L2 1.0)": wrong(0.2),
+        "trades (Linf 0.1)": wrong(0.3),
+    }
+    run = folder(tmp_path / "run", scores)
+    lines = compare(run, orders=[("trades", "pgd_at", "standard")])
+    assert [(line.a, line.b) for line in lines] == [
+        ("trades (Linf 0.1)", "pgd_at (L2 1.0)"), ("pgd_at (L2 1.0)", "standard"),
+    ]  # fmt: skip
+    both = folder(tmp_path / "both", scores | {"pgd_at (Linf 0.1)": wrong(0.2)})
+    with pytest.raises(CompareError, match=r"2 models are 'pgd_at': pgd_at \(L2 1.0\), pgd_at \(L"):
+        compare(both, orders=[("standard", "pgd_at")])
+
+
 def test_several_orders_are_one_table_and_corrected_together(three: Path) -> None:
     chains = ("far < base", "base < near", "far < base < near")
     given = [word for each in chains for word in ("--order", each)]

@@ -362,6 +362,10 @@ def _bad_files(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]
     for name in ("whole.pt", "old.pt", "whole.safetensors"):
         content = (folder / name).read_bytes()
         (folder / f"cut_{name}").write_bytes(content[: len(content) * 2 // 3])
+    numbers = weights["1.weight"].numpy().tobytes()
+    whole = (folder / "whole.pt").read_bytes()
+    assert whole.count(numbers) == 1
+    (folder / "zeros.pt").write_bytes(whole.replace(numbers, bytes(len(numbers))))
     itself: dict[str, object] = {}
     itself["model"] = itself
     contents = {
@@ -393,6 +397,7 @@ def _bad_files(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, str]
         "module.pt": "would run code .*Linear",
         "cut_whole.pt": "truncated or damaged",
         "cut_old.pt": "truncated|damaged",
+        "zeros.pt": r"damaged \(the checksum of whole/data/\d is another one\)",
         "cut_whole.safetensors": "truncated or damaged",
         "shape.pt": r"1.weight has shape \(4, 17\) in the file, \(4, 16\) in mlp",
         "missing.pt": "misses 3.bias",

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
-from benchmark.measuring import training as trainings
+from benchmark.errors import BenchError
+from benchmark.measuring import standalone
 from benchmark.planner import plan
 from benchmark.storage.snapshots import FileSnapshots
 from benchmark.suite import Entry, Suite
@@ -63,7 +65,7 @@ def weights(path):
 
 
 def test_a_killed_bench_train_continues_to_the_same_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainings.FileSnapshots.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(standalone.FileSnapshots.__init__, "__defaults__", (0.0,))
     suite = Suite(
         name="train", dataset="digits", trainer=[Entry(name="pgd_at", steps=1)], seeds=[0],
         train_limit=200, recipe={"epochs": 4}, metric=[Entry(name="clean_accuracy")],
@@ -75,20 +77,56 @@ def test_a_killed_bench_train_continues_to_the_same_file(tmp_path, monkeypatch):
             raise Killed
 
     told: list[Epoch] = []
+    said: list[str] = []
     whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
-    trainings.train_to_file(training, whole, None, "cpu", lambda epoch: None)
+    standalone.train_to_file(training, whole, None, "cpu", lambda epoch: None, said.append)
     with pytest.raises(Killed):
-        trainings.train_to_file(training, parted, None, "cpu", die)
+        standalone.train_to_file(training, parted, None, "cpu", die, said.append)
     assert not parted.exists()
-    trainings.train_to_file(training, parted, None, "cpu", told.append)
+    assert not said
+    # another seed is another training: it neither takes over the unfinished neighbour nor throws it away
+    other = replace(training, seed=1)
+    with pytest.raises(Killed):
+        standalone.train_to_file(other, parted, None, "cpu", die, said.append)
+    standalone.train_to_file(training, parted, None, "cpu", told.append, said.append)
+    assert [words.startswith("continues after epoch 2, from ") for words in said] == [True]
     assert weights(parted) == weights(whole)
     assert [epoch.epoch for epoch in told] == [0, 1, 2, 3]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "parted.safetensors", "whole.safetensors",
-    ]  # fmt: skip
-    # another seed is another training: its unfinished neighbour is not taken over
-    with pytest.raises(Killed):
-        trainings.train_to_file(training, parted, None, "cpu", die)
-    told.clear()
-    trainings.train_to_file(replace(training, seed=1), parted, None, "cpu", told.append)
-    assert weights(parted) != weights(whole)
+    kept = parted.read_bytes()
+    with pytest.raises(BenchError, match=r"parted\.safetensors is there already, and not of this"):
+        standalone.train_to_file(other, parted, None, "cpu", told.append, said.append)
+    assert standalone.train_to_file(training, parted, None, "cpu", die, said.append) == (
+        f"file:{parted}"
+    )
+    assert said[1:] == [f"{parted} is of this very training already: nothing to do"]
+    assert parted.read_bytes() == kept
+    (unfinished,) = tmp_path.glob("parted.safetensors.*.unfinished")
+    assert {*tmp_path.iterdir()} == {whole, parted, unfinished}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda file: file.mkdir(), "it is a folder"),
+        (lambda file: file.parent.write_text("no folder"), "File exists"),
+        (lambda file: FileLock(f"{file}.lock").acquire(), "another bench train is making"),
+    ],
+)
+def test_a_file_that_cannot_be_made_is_told_before_the_training(tmp_path, make, words):
+    training = plan(
+        Suite(
+            name="train", dataset="digits", trainer=[Entry(name="standard")], seeds=[0],
+            metric=[Entry(name="clean_accuracy")],
+        )
+    ).trainings[0]  # fmt: skip
+    file = tmp_path / "folder" / "model.safetensors"
+    if words != "File exists":
+        file.parent.mkdir()
+    held = make(file)  # a lock holds as long as it lives
+
+    def never(epoch: Epoch) -> None:
+        raise AssertionError("it trains")
+
+    with pytest.raises(BenchError, match=words):
+        standalone.train_to_file(training, file, None, "cpu", never, never)
+    del held

@@ -829,6 +829,25 @@ def test_grids_fit_the_page(grid: Grid, tmp_path: Path) -> None:
     assert "too large" not in said
 
 
+def one_column(body: str, textwidth: float) -> str:
+    """A document as a paper of one column is."""
+    return (
+        r"\documentclass[10pt]{article}\usepackage{booktabs,array}"
+        rf"\usepackage[textwidth={textwidth}pt,textheight=9in]{{geometry}}"
+        rf"\begin{{document}}{body}\end{{document}}"
+    )
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex is installed")
+@pytest.mark.parametrize("textwidth", [397.0, 345.0])
+def test_tables_fit_the_text_that_they_are_made_for(textwidth: float, tmp_path: Path) -> None:
+    names = ["standard", "trades (Linf 8/255, beta=6.0)", "fgsm_rs (Linf 0.3, eps_ramp=0.0)"]
+    made = tables(run_of(everything(names=names)), "all")[0]
+    body = latex(made, textwidth) + grid_latex(compared(2, 2, mean="87.78"), textwidth)
+    assert "Overfull" not in compiled(one_column(body, textwidth), tmp_path)
+    assert "Overfull" in compiled(one_column(latex(made), textwidth), tmp_path)
+
+
 def test_every_name_survives_in_every_format() -> None:
     made = tables(run_of(everything(names=NASTY)), "main")[0]
     text = latex(made)

@@ -50,6 +50,14 @@ Spread = Annotated[
         "of its ends in brackets; seeds, ± the standard deviation over seeds.",
     ),
 ]
+TextWidth = Annotated[
+    float,
+    typer.Option(
+        "--textwidth", metavar="POINTS", min=200,
+        help="Of the text that tables for LaTeX go into: 397 in NeurIPS and ICLR, 345 in article; the default is for "
+        "two columns. Wider tables are cut into panels.",
+    ),
+]  # fmt: skip
 Format = Annotated[Formats, typer.Option("--format", "-f", help="How the table is printed.")]
 Suite = Annotated[
     str, typer.Option("--suite", "-s", help="A suite's name, or the path of a .toml file.")

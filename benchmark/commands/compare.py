@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from benchmark.commands._options import Folder, Json
+from benchmark.commands._options import Folder, Json, TextWidth
 from benchmark.commands._shared import err, out
 from benchmark.errors import BenchError
 
@@ -44,6 +44,7 @@ def compare(
     ] = None,
     as_json: Json = False,
     file: Annotated[Path | None, typer.Option("--out", "-o", help="A .md, .tex, .csv or .json file.")] = None,
+    textwidth: TextWidth = 490.0,
 ) -> None:  # fmt: skip
     """Compare models on the same images: differences with intervals, p values, who is better.
 
@@ -77,7 +78,8 @@ def compare(
             out.print(part)
     if file:
         write_atomically(
-            file, lambda path: path.write_text(text(lines, file.suffix), encoding="utf-8")
+            file,
+            lambda path: path.write_text(text(lines, file.suffix, textwidth), encoding="utf-8"),
         )
     for one, line in failed:
         worse, _, least = (-value for value in line.gain)

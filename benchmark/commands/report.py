@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands._options import Folder, Format, Formats, Quiet, Spread, Spreads
+from benchmark.commands._options import (
+    Folder,
+    Format,
+    Formats,
+    Quiet,
+    Spread,
+    Spreads,
+    TextWidth,
+)
 from benchmark.commands._shared import err, out
 from benchmark.report.tables.columns import GRIDS, NAMES
 
@@ -23,6 +31,7 @@ def report(
     ] = None,
     as_format: Format = Formats.terminal,
     spread: Spread = Spreads.interval,
+    textwidth: TextWidth = 490.0,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Write the tables, the plots and the page of a run again, from its records, and print the main table."""
@@ -31,9 +40,11 @@ def report(
 
     records.refresh(folder)
     if table or as_format is not Formats.terminal:
-        _print(folder, table or "main", as_format, spread)
+        _print(folder, table or "main", as_format, spread, textwidth)
         return
-    write(folder, spread.value, tell=lambda line: err.print(line, markup=False, highlight=False))
+    write(
+        folder, spread.value, lambda line: err.print(line, markup=False, highlight=False), textwidth
+    )
     if quiet:
         return
     for part in terminal(folder, out.width, spread.value):
@@ -41,7 +52,7 @@ def report(
     err.print(f"Report: {folder / 'report' / PAGE}", highlight=False, soft_wrap=True)
 
 
-def _print(folder: Path, name: str, as_format: Formats, spread: Spreads) -> None:
+def _print(folder: Path, name: str, as_format: Formats, spread: Spreads, textwidth: float) -> None:
     """One table to the standard output."""
     from benchmark.report import asked
     from benchmark.report.read import read
@@ -50,4 +61,4 @@ def _print(folder: Path, name: str, as_format: Formats, spread: Spreads) -> None
         for part in asked.terminal(read(folder, spread.value), name, out.width):
             out.print(part)
     else:
-        print(asked.text(read(folder, spread.value), name, as_format.value), end="")
+        print(asked.text(read(folder, spread.value), name, as_format.value, textwidth), end="")

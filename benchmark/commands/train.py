@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +49,8 @@ def train(
 ) -> None:
     """Train one model and keep its weights as safetensors; prints the line that names it in a suite.
 
-    The same command continues a training that was killed, from the file FILE.unfinished beside its target.
+    The same command continues a training that was killed, from a file that ends with .unfinished beside its target. A
+    file that is there is never written over: where it is of this very training nothing is done.
     """
     from benchmark.running.interrupts import stoppable
 
@@ -58,7 +60,7 @@ def train(
         )
     with stoppable("interrupted; the same command continues"):
         from benchmark.executors import prepare
-        from benchmark.measuring.training import train_to_file
+        from benchmark.measuring.standalone import train_to_file
         from benchmark.planner import plan as make
         from benchmark.running.progress import epoch_lines
         from benchmark.suite import Entry, Suite
@@ -85,8 +87,12 @@ def train(
         target = file or Path(f"{stem(training.label)}-{stem(dataset)}-seed{seed}.safetensors")
         prepare()
         with epoch_lines(err, training, quiet) as line:
-            spec = train_to_file(training, target, data, device_named(device), line)
+            spec = train_to_file(training, target, data, device_named(device), line, _say(quiet))
     print(spec)
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    return lambda words: None if quiet else err.print(words, highlight=False, soft_wrap=True)
 
 
 def _check_used(threat: str, training: Training) -> None:

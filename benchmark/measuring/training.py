@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import nn
 
 from benchmark import keys
 from benchmark.datasets.base import Dataset, Split
-from benchmark.datasets.defaults import defaults
-from benchmark.errors import BenchError, IntegrityError
-from benchmark.measuring.networks import normalisation, untrained
+from benchmark.errors import IntegrityError
+from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import Place, dataset, prints
 from benchmark.models import checkpoint
-from benchmark.models._code_spec import own_network
-from benchmark.models._header import header
 from benchmark.models.spec import parse
 from benchmark.plan import Training
 from benchmark.running import live
-from benchmark.storage.atomic import write_atomically
 from benchmark.storage.snapshots import FileSnapshots
-from trainers.base import Diverged, Images, OnEpoch, Trained
-
-
-class TrainingFailed(BenchError):
-    """A training came to no model."""
-
-    status = 1
+from trainers.base import Images, OnEpoch, Trained
 
 
 def model_key(place: Place, training: Training, weights: Mapping[str, str]) -> str:
@@ -95,50 +81,6 @@ def fit(
         **dict(training.trainer.settings),
     )
     return trained
-
-
-def train_to_file(
-    training: Training, file: Path, root: Path | None, device: str, on_epoch: OnEpoch
-) -> str:
-    """Train a model, keep its weights as safetensors, and return the specification that loads it again."""
-    recipe, facts = training.recipe, defaults(training.data.name)
-    assert recipe is not None
-    if not os.access(file.absolute().parent, os.W_OK):
-        raise BenchError(f"cannot write {file}: its folder is not there or is read-only")
-    data = dataset(training.data, root)
-    key = model_key(Place(file.parent, root, device), training, {})
-    snapshots = FileSnapshots(Path(f"{file}.unfinished"), key, device)
-    try:
-        trained = fit(data, training, device, on_epoch, snapshots)
-    except Diverged as error:
-        raise TrainingFailed(f"{training.label}: {error}") from None
-    except ValueError as error:  # of settings that a method cannot train with
-        raise BenchError(f"{training.label}: {error}") from None
-    except (BenchError, OSError):
-        raise
-    except Exception as error:
-        raise _told(training, error) from error
-    net = {
-        name.removeprefix("net."): value.cpu().contiguous()
-        for name, value in trained.model.state_dict().items()
-        if name.startswith("net.")  # the normalisation stands in the header
-    }
-    head = header(recipe.architecture, *normalisation(facts, recipe), recipe.activation)
-    write_atomically(file, lambda path: save_file(net, path, head))
-    snapshots.discard()
-    # a header names no code that would be run
-    own = f"@{recipe.architecture}" if own_network(recipe.architecture) else ""
-    return f"file:{file}{own}"
-
-
-def _told(training: Training, error: Exception) -> TrainingFailed:
-    """An error of a method's code in one line, with its place in the method's file."""
-    assert training.trainer is not None
-    own = training.trainer.card
-    calls = traceback.extract_tb(error.__traceback__)
-    at = [f" (line {c.lineno} of {own.path.name})" for c in calls if c.filename == str(own.path)]
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return TrainingFailed(f"{training.label}: {reason}{''.join(at[-1:])}")
 
 
 def model(place: Place, training: Training, key: str) -> nn.Module:

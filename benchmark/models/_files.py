@@ -13,6 +13,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,9 +90,18 @@ def _check_zip(content: bytes) -> None:
     """ModelError for an archive that `torch.save` did not write."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+            names, broken = archive.namelist(), archive.testzip()
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+    ) as error:
         raise ModelError(_damaged(error)) from None
+    if broken:  # torch reads such numbers without a word
+        raise ModelError(_damaged(f"the checksum of {broken} is another one"))
     for name in names:
         # nothing is unpacked here, but no training script writes such names
         if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
@@ -117,7 +127,9 @@ def _read_torch(content: bytes) -> object:
     try:
         with _stand_ins(), warnings.catch_warnings():
             # told below, where it matters: what cannot be read
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings(
+                "ignore", "Detected pickle protocol|'torch.load' received a zip file"
+            )
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file leads to: torch names no common class
         raise ModelError(_reason(error, content)) from None
@@ -179,7 +191,7 @@ def _reason(error: Exception, content: bytes) -> str:
     return "is not a checkpoint: neither torch.save's format nor safetensors"
 
 
-def _damaged(error: Exception) -> str:
+def _damaged(error: object) -> str:
     return f"is truncated or damaged ({_first_line(error)}); delete it and get it again"
 
 

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from benchmark.report.files import grids
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown, grid_terminal
-from benchmark.report.formats.latex import latex
+from benchmark.report.formats.latex import WIDTH, latex
 from benchmark.report.formats.markdown import markdown
 from benchmark.report.formats.terminal import terminal as table_terminal
 from benchmark.report.formats.tidy_csv import tidy_csv
@@ -22,14 +22,14 @@ from benchmark.report.tables.sets import check_name, names, tables, wanted
 from benchmark.report.tables.table import Table
 
 Shown = TypeVar("Shown", Table, Grid)
-_FORMATS: Mapping[str, Callable[[Table], str]] = {
-    "markdown": markdown,
+_FORMATS: Mapping[str, Callable[[Table, float], str]] = {
+    "markdown": lambda table, _: markdown(table),
     "latex": latex,
-    "csv": tidy_csv,
-    "json": tidy_json,
+    "csv": lambda table, _: tidy_csv(table),
+    "json": lambda table, _: tidy_json(table),
 }
-_GRID_FORMATS: Mapping[str, Callable[[Grid], str]] = {
-    "markdown": grid_markdown,
+_GRID_FORMATS: Mapping[str, Callable[[Grid, float], str]] = {
+    "markdown": lambda grid, _: grid_markdown(grid),
     "latex": grid_latex,
 }
 
@@ -42,15 +42,19 @@ def terminal(run: Run, name: str, width: int) -> list[RenderableType]:
     return [part for each in _tables(run, name) for part in table_terminal(each, width)]
 
 
-def text(run: Run, name: str, as_format: str) -> str:
-    """The tables of a name as "markdown", "latex", "csv" or "json" (a list where there are several data sets)."""
+def text(run: Run, name: str, as_format: str, textwidth: float = WIDTH) -> str:
+    """The tables of a name as "markdown", "latex", "csv" or "json" (a list where there are several data sets).
+
+    `textwidth`: the points of the text that LaTeX is for. ReportError for an unknown name or format.
+    """
     check_name(name, [*names(run), *GRIDS])
-    if name in GRIDS and as_format not in _GRID_FORMATS:
-        valid = ", ".join(["terminal", *_GRID_FORMATS])
+    formats = _GRID_FORMATS if name in GRIDS else _FORMATS
+    if as_format not in formats:
+        valid = ", ".join(["terminal", *formats])
         raise ReportError(f"--table {name} --format {as_format}: valid formats are {valid}")
     if name in GRIDS:
-        return "\n".join(map(_GRID_FORMATS[as_format], _grids(run, name)))
-    found = list(map(_FORMATS[as_format], _tables(run, name)))
+        return "\n".join(_GRID_FORMATS[as_format](grid, textwidth) for grid in _grids(run, name))
+    found = [_FORMATS[as_format](table, textwidth) for table in _tables(run, name)]
     if as_format == "json" and len(found) > 1:
         return f"[{','.join(found)}]\n"
     if as_format == "csv":

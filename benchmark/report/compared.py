@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import pandas as pd
 from benchmark.compare import Line
 from benchmark.report.formats.grid_tex import grid_latex
 from benchmark.report.formats.grids import grid_markdown
+from benchmark.report.formats.latex import WIDTH
 from benchmark.report.grid import Grid
 from benchmark.report.names import arrow, dataset_title, norm_sign, settings_in_words
 from benchmark.report.pooling import in_percent
@@ -52,10 +53,10 @@ def comparison(lines: Sequence[Line]) -> list[Grid]:
     return [_grid(dataset, list(own), len(lines)) for dataset, own in sets]
 
 
-def text(lines: Sequence[Line], ending: str) -> str:
-    """The comparison as the content of a file: .md, .tex, .csv or .json."""
+def text(lines: Sequence[Line], ending: str, textwidth: float = WIDTH) -> str:
+    """The comparison as the content of a file: .md, .tex (for a text of so many points), .csv or .json."""
     if ending in _TABLES:
-        return "\n\n".join(map(_TABLES[ending], comparison(lines))) + "\n"
+        return "\n\n".join(_TABLES[ending](grid, textwidth) for grid in comparison(lines)) + "\n"
     rows = [_row(line) for line in lines]
     if ending == ".json":
         return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -68,7 +69,10 @@ def text(lines: Sequence[Line], ending: str) -> str:
     return out.getvalue()
 
 
-_TABLES = {".md": grid_markdown, ".tex": grid_latex}
+_TABLES: dict[str, Callable[[Grid, float], str]] = {
+    ".md": lambda grid, _: grid_markdown(grid),
+    ".tex": grid_latex,
+}
 ENDINGS = (*_TABLES, ".csv", ".json")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmark.report import health, published, trends
 from benchmark.report.formats.grid_tex import grid_latex
-from benchmark.report.formats.latex import document, latex, latex_document
+from benchmark.report.formats.latex import WIDTH, document, latex, latex_document
 from benchmark.report.formats.tidy_csv import tidy_csv
 from benchmark.report.formats.tidy_json import tidy_json
 from benchmark.report.grid import Grid
@@ -19,13 +19,16 @@ PREFIXES = ("table-", "cost-", "health-", "published-", "trends-")
 """What the files of tables begin with."""
 
 
-def table_files(run: Run, tables: Sequence[Table]) -> dict[str, bytes]:
-    """File name -> content: the tables, the findings on the models' health and the published numbers."""
+def table_files(run: Run, tables: Sequence[Table], textwidth: float = WIDTH) -> dict[str, bytes]:
+    """File name -> content: the tables, the findings on the models' health and the published numbers.
+
+    `textwidth`: the points that the .tex files may fill; the documents beside them have their own.
+    """
     files: dict[str, str] = {}
     for table in tables:
         stem = _stem(table)
         files |= {
-            f"{stem}.tex": latex(table),
+            f"{stem}.tex": latex(table, textwidth),
             f"{stem}-standalone.tex": latex_document(table),
             f"{stem}.csv": tidy_csv(table),
             f"{stem}.json": tidy_json(table),
@@ -33,7 +36,7 @@ def table_files(run: Run, tables: Sequence[Table]) -> dict[str, bytes]:
     for grid in grids(run):
         stem = file_stem(grid.name, grid.dataset)
         files |= {
-            f"{stem}.tex": grid_latex(grid),
+            f"{stem}.tex": grid_latex(grid, textwidth),
             f"{stem}-standalone.tex": document(grid_latex(grid)),
         }
     files |= {

@@ -24,6 +24,7 @@ from benchmark.report.citations import bibtex
 from benchmark.report.drawing.style import styled
 from benchmark.report.files import ENDINGS, PREFIXES, grids, table_files
 from benchmark.report.formats.grids import grid_markdown, grid_terminal
+from benchmark.report.formats.latex import WIDTH
 from benchmark.report.formats.markdown import escape, markdown
 from benchmark.report.formats.terminal import terminal as terminal_table
 from benchmark.report.names import file_stem
@@ -52,16 +53,20 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 
 def write(
-    folder: Path, spread: Spread = "interval", tell: Callable[[str], None] = lambda line: None
+    folder: Path,
+    spread: Spread = "interval",
+    tell: Callable[[str], None] = lambda line: None,
+    textwidth: float = WIDTH,
 ) -> list[Path]:
     """Reads a run folder, writes its report, and returns the files written.
 
-    `spread`: what stands behind means. `tell` hears of plots that could not be drawn.
+    `spread`: what stands behind means. `tell` hears of plots that could not be drawn. `textwidth`: the points that
+    the tables for LaTeX may fill.
     """
     run = read(folder, spread)
     every = list(all_tables(run))
     drawn = draw(run)
-    contents = table_files(run, every)
+    contents = table_files(run, every, textwidth)
     contents |= {f"{d.stem}.{kind}": content for d in drawn for kind, content in d.files.items()}
     contents["report.md"] = _markdown(run, every, drawn).encode()
     whole = [

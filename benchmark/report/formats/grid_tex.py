@@ -37,18 +37,22 @@ class _Layout(NamedTuple):
     panels: list[Panel]
     long: list[int]
     """The columns of paragraphs."""
+    textwidth: float
     headed: bool
     """Whether rows of one name stand below it: the first column is no column then."""
     left_out: list[int]
 
     def fits(self) -> bool:
         """Whether no panel is wider than the page."""
-        return all(sum(own.values()) + _GAP * len(own) <= WIDTH for own in self.panels)
+        return all(sum(own.values()) + _GAP * len(own) <= self.textwidth for own in self.panels)
 
 
-def grid_latex(grid: Grid) -> str:
-    r"""Floats for `\input` (they need booktabs, and array where a column is of paragraphs that share the room)."""
-    placed = _layout(grid)
+def grid_latex(grid: Grid, textwidth: float = WIDTH) -> str:
+    r"""Floats for `\input` (they need booktabs, and array where a column is of paragraphs that share the room).
+
+    `textwidth`: the points of the text that they go into.
+    """
+    placed = _layout(grid, textwidth)
     pages = _pages(grid, placed)
     label = f"tab:{file_stem(grid.name, grid.dataset)}"
     body = "\n".join(
@@ -69,21 +73,23 @@ def grid_latex(grid: Grid) -> str:
     return rf"% needs \usepackage{{{needed}}}" + "\n" + without + fallback + body
 
 
-def _layout(grid: Grid) -> _Layout:
+def _layout(grid: Grid, textwidth: float) -> _Layout:
     """The first that fits: rather names above their rows, narrow paragraphs and panels than without a spare column."""
     names = [row[0] for row in grid.rows]
     runs = len(list(groupby(names)))
-    headable = runs < len(names) and max(map(points, names)) < WIDTH
+    headable = runs < len(names) and max(map(points, names)) < textwidth
     headings = (
         [False] if not headable else [True] if _SHARED * runs <= len(names) else [False, True]
     )
     cuts = [False, True] if grid.cuts else [False]
     options = product(range(len(grid.spare) + 1), [_LONG, _LEAST], headings, cuts)
-    layouts = [_placed(grid, *option) for option in options]
+    layouts = [_placed(grid, textwidth, *option) for option in options]
     return next((each for each in layouts if each.fits()), layouts[-1])
 
 
-def _placed(grid: Grid, dropped: int, limit: float, headed: bool, cut: bool) -> _Layout:
+def _placed(
+    grid: Grid, textwidth: float, dropped: int, limit: float, headed: bool, cut: bool
+) -> _Layout:
     """Without so many spare columns; paragraphs from so many points; cut into panels or not."""
     left_out = list(grid.spare)[:dropped]
     columns = [i for i in range(headed, len(grid.headings)) if i not in left_out]
@@ -99,14 +105,15 @@ def _placed(grid: Grid, dropped: int, limit: float, headed: bool, cut: bool) -> 
         [*names, *(i for i in columns if first <= i < last and i not in names)]
         for first, last in pairwise(ends)
     ]
-    return _Layout([_panel(wide, own, long) for own in panels], long, headed, left_out)
+    shared = [_panel(wide, own, long, textwidth) for own in panels]
+    return _Layout(shared, long, textwidth, headed, left_out)
 
 
-def _panel(wide: Panel, columns: Sequence[int], long: Sequence[int]) -> Panel:
+def _panel(wide: Panel, columns: Sequence[int], long: Sequence[int], textwidth: float) -> Panel:
     """The points of a panel's columns: paragraphs share what the others leave, by what they would like."""
     own = [i for i in columns if i in long]
     taken = sum(wide[i] for i in columns if i not in long) + _GAP * len(columns)
-    more = max(WIDTH - taken - _LEAST * len(own), 0.0)
+    more = max(textwidth - taken - _LEAST * len(own), 0.0)
     whole = sum(wide[i] for i in own)
     shared = {i: min(wide[i] + 2, _LEAST + more * wide[i] / whole) for i in own}
     return {i: shared.get(i, wide[i]) for i in columns}

@@ -12,8 +12,8 @@ from benchmark.report.tables.cells import NO_MORE, Cell
 from benchmark.report.tables.panels import Panel, cut, groups, label_lines, name, shown_lines
 from benchmark.report.tables.table import Table
 
-WIDTH = 490
-"""Points of a page's two columns, a little less than most classes give."""
+WIDTH = 490.0
+"""Points of a text that tables may fill unless it is said: two columns, a little less than most classes give."""
 
 _GAP = 4.5
 """Points between columns at least."""
@@ -30,12 +30,15 @@ ROWS = 52
 """Rows over all panels that fit one page with their headings; further panels go to further floats."""
 
 
-def latex(table: Table) -> str:
-    """The fragment: floats with a tabular a panel; the first has the label, the last the notes."""
+def latex(table: Table, textwidth: float = WIDTH) -> str:
+    """The fragment: floats with a tabular a panel; the first has the label, the last the notes.
+
+    `textwidth`: the points (72.27 an inch) of the text that it goes into; wider tables are cut into panels.
+    """
     names = [_lines(table, r) for r in range(len(table.lines))]
     longest = max((points(line) for lines in names for line in lines), default=0.0)
     wide = [_column_points(table, i) + _GAP for i in range(len(table.columns))]
-    panels = cut(table, wide, WIDTH - longest)
+    panels = cut(table, wide, textwidth - longest)
     size = max(1, ROWS // max(1, sum(map(len, names))))
     pages = [panels[i : i + size] for i in range(0, len(panels), size)] or [[]]
     body = "\n".join(_float(table, pages, i) for i in range(len(pages)))
