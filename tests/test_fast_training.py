@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from metrics.randomness import Draws
 from metrics.threat import L1, L2, Linf, ThreatModel
-from trainers.base import Images, Objective, Setup, Step, Trainer
+from trainers.base import Images, Objective, Setup, Step, Trainer, from_objective
 from trainers.fgsm_rs import fgsm_rs
 from trainers.free_at import free_at
 from trainers.gaussian_noise import gaussian_noise
@@ -466,12 +466,34 @@ def test_free_at_once_and_without_a_ball_is_standard_training() -> None:
 @pytest.mark.parametrize(
     ("epochs", "replays", "steps"), [(6, 3, 12), (6, 1, 12), (7, 3, 12), (2, 3, 6), (1, 8, 16)]
 )
-def test_free_at_has_as_many_steps_as_others_at_equal_epochs(
+def test_free_at_has_as_many_steps_as_others_at_equal_epochs_as_whole_replays_allow(
     epochs: int, replays: int, steps: int
 ) -> None:
-    """An epoch is 2 batches; each replay of them is a step, and counts as a pass."""
+    """An epoch is 2 batches; each replay of them is a step, and counts as a pass: the nearest multiple."""
     replayed = train(free_at, LINF, epochs, replays=replays)
     assert replayed[1].num_batches_tracked == steps
+
+
+def test_free_at_replays_the_same_augmented_images_and_logs_their_mean_loss() -> None:
+    shown, losses = [], []
+
+    @from_objective
+    def spy(model: nn.Module, setup: Setup) -> Objective:
+        def loss(x: Tensor, y: Tensor, step: Step) -> Tensor:
+            shown.append(x)
+            losses.append(F.cross_entropy(model(x), y) * len(x))
+            return losses[-1] / len(x)
+
+        return Objective(loss, replays=3)
+
+    recipe = replace(RECIPE, epochs=6, augment="crop_flip")
+    trained = spy(batchnorm_net(), TRAIN, TRAIN, recipe=recipe, threat=None, seed=0)
+    batches = [shown[i : i + 3] for i in range(0, len(shown), 3)]
+    assert len(batches) == 4
+    assert all(torch.equal(one, x) for one, *others in batches for x in others)
+    assert not torch.equal(batches[0][0], batches[2][0])
+    first = sum(value.item() for value in losses[:6]) / 3 / len(TRAIN.y)
+    assert trained.log[0].loss == pytest.approx(first, rel=1e-5)
 
 
 def test_free_at_at_equal_cost_counts_its_replays_once() -> None:

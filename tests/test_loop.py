@@ -23,7 +23,18 @@ from metrics.randomness import Draws
 from metrics.threat import Linf
 from trainers._optimisation import augment, rate
 from trainers.adv_gsct import adv_gsct
-from trainers.base import Diverged, Epoch, Images, Step, Trained, Trainer, from_loss
+from trainers.base import (
+    Diverged,
+    Epoch,
+    Images,
+    Objective,
+    Setup,
+    Step,
+    Trained,
+    Trainer,
+    from_loss,
+    from_objective,
+)
 from trainers.cure import cure
 from trainers.fgsm_rs import fgsm_rs
 from trainers.grad_align import grad_align
@@ -287,10 +298,13 @@ MEANS = torch.linspace(0.2, 0.8, 31)
 FLAT = Images(MEANS.view(-1, 1, 1, 1).repeat(1, 1, 3, 3), (MEANS < 0.5).long(), torch.arange(31))
 
 
-def rise(keep: str, threat: Linf | None = None, flat: Images = FLAT) -> tuple[Trained, list[float]]:
+def rise(
+    keep: str, threat: Linf | None = None, flat: Images = FLAT, trainer: Trainer = rising,
+    selection: Linf | None = None,
+) -> tuple[Trained, list[float]]:  # fmt: skip
     model, at = Threshold(), []
-    trained = rising(
-        model, FLAT, flat, threat=threat, seed=0,
+    trained = trainer(
+        model, FLAT, flat, threat=threat, seed=0, selection=selection,
         recipe=recipe(keep=keep, epochs=5, batch_size=31, optimiser="sgd", lr=0.1, schedule="constant"),
         on_epoch=lambda epoch: at.append(model.t.item()),
     )  # fmt: skip
@@ -320,9 +334,32 @@ def test_of_equally_good_epochs_the_later_is_kept() -> None:
     assert (trained.kept, trained.model.t.item()) == (4, at[4])
 
 
-def test_with_a_threat_the_best_epoch_has_the_best_mean_of_clean_and_robust_accuracy() -> None:
+@pytest.mark.parametrize(("settled", "kept"), [(0.0, 2), (0.4, 2), (0.59, 2), (0.6, 4), (1.0, 4)])
+def test_no_epoch_is_kept_that_ends_before_the_loss_is_the_methods_own(
+    settled: float, kept: int
+) -> None:
+    @from_objective
+    def late(model: nn.Module, setup: Setup) -> Objective:
+        return Objective(lambda x, y, step: -model.t, settled=settled)  # type: ignore[operator]
+
+    trained, at = rise("best", trainer=late)
+    assert (trained.kept, trained.model.t.item()) == (kept, at[kept])
+
+
+def test_jarn_is_settled_when_its_critic_starts() -> None:
+    setup = Setup(TRAIN, VALIDATION, recipe(), None, None, 0)
+    make = jarn.__wrapped__  # type: ignore[attr-defined]
+    assert make(net(), setup, start=0.5, channels=1).settled == 0.5
+
+
+@pytest.mark.parametrize(
+    ("threat", "selection"), [(Linf(0.1), None), (None, Linf(0.1)), (Linf(0.3), Linf(0.1))]
+)
+def test_with_a_threat_the_best_epoch_has_the_best_mean_of_clean_and_robust_accuracy(
+    threat: Linf | None, selection: Linf | None
+) -> None:
     """Under Linf an image holds if its mean is farther than eps from t: PGD moves all pixels alike."""
-    trained, at = rise("best", Linf(0.1))
+    trained, at = rise("best", threat, selection=selection)
     robust = [
         (((t > MEANS) == (MEANS < 0.5)) & ((MEANS - t).abs() > 0.1)).float().mean().item()
         for t in at
@@ -546,7 +583,9 @@ PASSES: list[tuple[str, dict[str, object], tuple[int, int]]] = [
     ("cure", {}, (3, 3 + 2)),
     ("sagr", {"false_rows": 1}, (2, 3 + 2)),
     ("sagr", {"false_rows": 0}, (2, 4 + 3)),
+    ("sagr", {"reading": "all", "projections": 2}, (2, 3 + 2)),
     ("adv_gsct", {}, (4, 4 + 1)),
+    ("adv_gsct", {"symmetric": True}, (4, 4 + 2)),
     # with its other terms off it is fgsm_rs, with the first term off, too, standard training
     ("adv_gsct", {"consensus_weight": 0.0, "offend": "step"}, (2, 2)),
     (
@@ -600,7 +639,7 @@ def test_the_work_of_adversarial_training_is_that_of_its_passes() -> None:
 
 
 def test_what_is_done_once_an_epoch_is_not_taken_for_every_step() -> None:
-    """In each of the epochs the first step has a second pass; there are more steps than epochs."""
+    """In each of three epochs of 15 steps the first has a second pass."""
 
     @from_loss
     def careful(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
@@ -608,8 +647,37 @@ def test_what_is_done_once_an_epoch_is_not_taken_for_every_step() -> None:
         return F.cross_entropy(model(x), y) + (F.cross_entropy(model(x), y) if first else 0)
 
     assert train(careful, how=recipe(epochs=3, batch_size=3)).cost[:2] == pytest.approx(
-        (4 / 3,) * 2
+        (16 / 15,) * 2
     )
+
+
+def late(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+    """A second pass in the last eighth of the training."""
+    loss = F.cross_entropy(model(x), y)
+    return loss + F.cross_entropy(model(x), y) if step.progress >= 0.875 else loss
+
+
+phased = from_loss(late)
+
+
+@pytest.mark.parametrize(("epochs", "batch"), [(10, 3), (20, 5), (40, 3)])
+def test_phases_and_rhythms_are_in_the_cost(epochs: int, batch: int) -> None:
+    """A second pass in every fifth step, and another in the last eighth of the training, whatever its length."""
+    done = 0
+
+    @from_loss
+    def rhythmic(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        nonlocal done
+        done += 1
+        return late(model, x, y, step) + (F.cross_entropy(model(x), y) if done % 5 == 0 else 0)
+
+    cost = train(rhythmic, how=recipe(epochs=epochs, batch_size=batch)).cost
+    assert cost[:2] == pytest.approx((1 + 1 / 8 + 1 / 5,) * 2, abs=0.07)
+
+
+def test_a_budget_pays_for_late_phases() -> None:
+    trained = train(phased, how=recipe(epochs=100, budget="cost"))
+    assert len(trained.log) == round(100 / (1 + 1 / 8)) == 89
 
 
 def test_a_budget_of_cost_shortens_what_costs_more() -> None:
@@ -619,36 +687,58 @@ def test_a_budget_of_cost_shortens_what_costs_more() -> None:
     assert len(attacked.log) == round(12 / attacked.cost.work) < 4
 
 
-def test_measuring_the_cost_changes_nothing() -> None:
-    """The step that is taken to find out what the budget pays for is undone, statistics and optimiser included."""
-    plain, bought = (
-        train(standard, net(norm=True), how=recipe(budget=budget)) for budget in ("epochs", "cost")
-    )
-    assert same_state(plain.model, bought.model)
+@pytest.mark.parametrize("dropout", [False, True])
+def test_measuring_the_cost_changes_nothing(dropout: bool) -> None:
+    """What is done to find out what the budget pays for is undone: statistics, optimiser, torch's own generator."""
+    ended = []
+    for budget in ("epochs", "cost"):
+        torch.manual_seed(1)
+        model = with_dropout() if dropout else net(norm=True)
+        ended.append(train(standard, model, how=recipe(budget=budget)).model)
+    assert same_state(*ended)
 
 
 # ---- averaging, order, precision ----
 
 
+def numbers(model: nn.Module) -> Tensor:
+    """Weights and running statistics, without the count of batches."""
+    return torch.cat([v.flatten() for v in model.state_dict().values() if v.is_floating_point()])
+
+
 def test_the_average_of_the_weights_is_what_is_kept() -> None:
     """Literally: after every step, average <- d average + (1 - d) weights, from the first step's weights on; d is the
-    decay, but (1 + t) / (10 + t) while that is less."""
-    model, seen = net(), []
+    decay, but (1 + t) / (10 + t) while that is less. BatchNorm's statistics are averaged like weights."""
+    model, seen = net(norm=True), []
 
     @from_loss
     def spy(model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        seen.append(weights(model).clone())
+        seen.append(numbers(model).clone())
         return F.cross_entropy(model(x), y)
 
     trained = train(spy, model, how=recipe(ema=0.45, keep="last", epochs=4))
-    last = weights(train(standard, how=recipe(keep="last", epochs=4)).model)
+    last = numbers(train(standard, net(norm=True), how=recipe(keep="last", epochs=4)).model)
     steps = [*seen[1:], last]
     average = steps[0]
     for t, after in enumerate(steps[1:], start=1):
         decay = min(0.45, (1 + t) / (10 + t))
         average = decay * average + (1 - decay) * after
-    torch.testing.assert_close(weights(trained.model), average)
+    torch.testing.assert_close(numbers(trained.model), average)
     assert not torch.allclose(average, last, rtol=1e-3)
+
+
+def test_the_best_epoch_is_the_averages() -> None:
+    """t of the average: 0.1, then d t + (1 - d) 0.29 with d = 2/11, and so on; the first is 0.5 nearest."""
+    model, average, expected = Threshold(), 0.1, []
+    trained = rising(
+        model, FLAT, FLAT, threat=None, seed=0,
+        recipe=recipe(epochs=5, batch_size=31, optimiser="sgd", lr=0.1, schedule="constant", ema=0.9),
+    )  # fmt: skip
+    for t, now in enumerate([0.1, 0.29, 0.561, 0.9049, 1.31441]):
+        decay = min(0.9, (1 + t) / (10 + t)) if t else 0.0
+        average = decay * average + (1 - decay) * now
+        expected.append(((average > MEANS) == (MEANS < 0.5)).float().mean().item())
+    assert [row.validation for row in trained.log] == pytest.approx(expected)
 
 
 def test_the_average_of_a_short_training_is_a_trained_model() -> None:
@@ -768,6 +858,21 @@ def test_an_interrupted_training_continues_to_the_same_weights(
     assert rows[0] == rows[1] == rows[2]
     assert again.kept == whole.kept
     assert again.cost == whole.cost
+
+
+def test_an_interrupted_training_of_several_phases_has_the_cost_of_a_whole_one() -> None:
+    kept, how = Kept(), recipe(epochs=8)
+    whole = train(phased, how=how)
+
+    def die(epoch: Epoch) -> None:
+        if epoch.epoch == 4:
+            raise Killed
+
+    arguments: dict[str, Any] = {"recipe": how, "threat": None, "seed": 0, "snapshots": kept}
+    with pytest.raises(Killed):
+        phased(net(), TRAIN, VALIDATION, **arguments, on_epoch=die)
+    assert phased(net(), TRAIN, VALIDATION, **arguments).cost == whole.cost
+    assert whole.cost.forward == pytest.approx(1 + 1 / 8)
 
 
 def test_a_snapshot_without_generators_is_continued() -> None:

@@ -16,7 +16,7 @@ from metrics import attacks
 from metrics.randomness import Draws
 from metrics.threat import L2, Linf, ThreatModel
 from trainers.awp import _ascended, awp
-from trainers.base import Images, Objective, Setup, Step
+from trainers.base import Images, Objective, Setup, Step, Trainer
 from trainers.cure import cure
 from trainers.finite_difference import finite_difference
 from trainers.input_gradient import input_gradient
@@ -183,6 +183,20 @@ def test_mart_literally(model: nn.Module, threat: ThreatModel, beta: float) -> N
         terms.append(boosted + beta * kl(model, image, other) * doubt)
     got = loss_of(mart)(model, X, Y, at(threat=threat), beta=beta, steps=3)
     assert_same(model, got, torch.stack(terms).mean())
+
+
+@pytest.mark.parametrize(
+    ("trainer", "settings"), [(mart, {}), (awp, {}), (awp, {"on": "trades", "warm_up": 0.0})]
+)
+def test_the_step_of_the_attack_can_be_said(
+    model: nn.Module, trainer: Trainer, settings: dict[str, object]
+) -> None:
+    usual, said, other = (
+        loss_of(trainer)(model, X, Y, at(), steps=2, step_size=size, **settings).item()
+        for size in (None, 1.25 * LINF.eps, 0.3 * LINF.eps)
+    )
+    assert said == usual
+    assert other != usual
 
 
 def test_mart_of_a_model_that_ignores_the_image() -> None:

@@ -101,6 +101,18 @@ def finished(toml, tmp_path_factory):
     return made, folder, done(made, folder)
 
 
+def test_the_time_of_an_epoch_is_that_of_the_epochs_after_the_first(toml, tmp_path):
+    """Which prepares what later ones find: libraries, memory, what the method makes before its first step."""
+    base = suite.read(str(toml))
+    done(
+        plan(base.model_copy(update={"recipe": {"epochs": 3}, "metric": base.metric[:1]})), tmp_path
+    )
+    epochs, trained = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("epochs", "trainings"))
+    later = epochs[epochs["epoch"] > 0].groupby(["trainer", "seed"])["seconds"].median()
+    own = trained.set_index(["trainer", "seed"])["seconds_per_epoch"]
+    pd.testing.assert_series_equal(own.sort_index(), later.sort_index(), check_names=False)
+
+
 def test_a_run_leaves_tidy_records_samples_and_a_manifest(finished):
     made, folder, (result, jobs) = finished
     assert jobs == result.computed == len(made.trainings) * 2 + len(made.cells)

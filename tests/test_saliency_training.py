@@ -36,7 +36,7 @@ IDS = torch.tensor([40, 7, 23, 11, 2])
 X = Draws(0, IDS).uniform(*SHAPE).double()
 Y = torch.arange(N) % K
 DRAWS = Draws(3, IDS)
-LINF = Linf(0.1)
+LINF, SELECTION = Linf(0.1), Linf(0.05)
 RECIPE = Recipe("none", epochs=2, batch_size=4, optimiser="sgd", lr=0.1, keep="last")
 
 
@@ -52,7 +52,7 @@ def at(progress: float = 1.0, threat: ThreatModel | None = LINF, draws: Draws = 
 
 def setup(recipe: Recipe = RECIPE, seed: int = 0, threat: ThreatModel | None = LINF) -> Setup:
     data = Images(X, Y, IDS)
-    return Setup(data, data, recipe, threat, None, seed)
+    return Setup(data, data, recipe, threat, SELECTION, seed)
 
 
 def weighted(*layers: nn.Module) -> nn.Sequential:
@@ -741,7 +741,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch, change: float = 0.5) -> None:
     """Instead of a training, a known change of the teacher."""
 
     def teach(teacher: nn.Module, *data: Images, **settings: object) -> Trained:
-        assert settings == {"recipe": RECIPE, "threat": LINF, "seed": 0, "selection": None}
+        assert settings == {"recipe": RECIPE, "threat": LINF, "seed": 0, "selection": SELECTION}
         with torch.no_grad():
             for parameter in teacher.parameters():
                 parameter += change

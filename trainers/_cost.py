@@ -47,13 +47,15 @@ class _Operations(TorchDispatchMode):
 
 
 class Meter:
-    """Counts the passes and operations of what is done within the context: `with Meter(model, x, y) as meter`."""
+    """Counts the passes and operations of what is done within the context: `with Meter(model, n, work) as meter`.
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
-        self._model, self._batch = model, len(x)
+    `batch`: how many images are one batch; `standard`: the operations of a step of standard training on so many.
+    """
+
+    def __init__(self, model: nn.Module, batch: int, standard: int) -> None:
+        self._model, self._batch, self._standard = model, batch, standard
         self._operations = _Operations()
         self._forward = self._backward = 0
-        self._standard = _standard(model, x, y)
 
     @property
     def cost(self) -> Cost:
@@ -90,9 +92,11 @@ class Meter:
             output.register_hook(back)
 
 
-def _standard(model: nn.Module, x: Tensor, y: Tensor) -> int:
-    """Operations of a step of standard training."""
+def standard_operations(model: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Operations of a step of standard training on a batch."""
     twin = copy.deepcopy(model).train()
-    with _Operations() as operations:
+    cuda = [x.device] if x.device.type == "cuda" else []
+    # a user's network may have dropout, whose draws are the training's
+    with torch.random.fork_rng(cuda), _Operations() as operations:
         F.cross_entropy(twin(x), y).backward()
     return operations.count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from metrics import attacks
 from metrics.batching import in_batches, predict
 from metrics.randomness import Draws
 from metrics.threat import ThreatModel
-from trainers._cost import Cost, Meter
+from trainers._cost import Cost, Meter, standard_operations
 from trainers._optimisation import augment, averaged, batches, laid_out, optimiser, set_rate
 from trainers.base import (
     Diverged,
@@ -30,6 +31,12 @@ from trainers.base import (
     Trained,
 )
 
+_METERED = 100
+"""Steps of a training whose cost is measured."""
+
+_PAID = 40
+"""Steps whose mean cost says how many epochs a budget pays for."""
+
 
 class Loop:
     """Epochs of optimiser steps in a keyed order, with the checkpoint chosen on the validation split."""
@@ -39,8 +46,11 @@ class Loop:
         self.recipe, self.seed = setup.recipe, setup.seed
         self.optimiser = optimiser(model, setup.recipe)
         self.average = averaged(model, setup.recipe)
+        self.standard: dict[int, int] = {}
         self.batches = len(self._batches(0))
         self.epochs = self._affordable()
+        self.first = math.floor(objective.settled * self.epochs)
+        self.metered = _spread(self.epochs * self._steps, setup.seed)
         self.log: list[Epoch] = []
         self.costs: list[Cost] = []
         self.best, self.kept, self.weights = -math.inf, 0, _copy(model)
@@ -55,7 +65,8 @@ class Loop:
         for number in range(len(self.log), self.epochs):
             loss, lr = self._epoch(number)
             score = self._validate()
-            if not score < self.best:  # NaN (keep = "last") and equal scores take the later epoch
+            # NaN (keep = "last") and equal scores take the later epoch
+            if number <= self.first or not score < self.best:
                 self.best, self.kept, self.weights = score, number, _copy(self._candidate())
             ended = time.perf_counter()
             self.log.append(Epoch(number, loss, score, lr, ended - began))
@@ -97,8 +108,7 @@ class Loop:
         """One optimiser step; returns the loss."""
         done, steps = epoch * self._steps + number, self._steps * self.epochs
         set_rate(self.optimiser, self.recipe, done, steps)
-        # methods have phases, and do some things every so many steps: another step of every epoch stands for it
-        meter = self._meter(batch) if number == epoch % self._steps else None
+        meter = self._meter(batch) if done in self.metered else None
         with meter or nullcontext():
             value = self._descend(batch, epoch, number)
         if meter:
@@ -156,21 +166,26 @@ class Loop:
         return max(1, round(passes / self.objective.replays))
 
     def _paid(self) -> float:
-        """How many passes a budget of cost pays for, by the cost of ten steps that are then undone."""
+        """How many passes a budget of cost pays for, by the cost of steps of all phases, which are then undone."""
         batch, before, costs = self._batches(0)[0], copy.deepcopy(self._live()), []
+        generators = self._generators()
         draws = Draws(self.seed, self.setup.train.ids[batch]).fork("cost")
         x = self.setup.train.x[batch]
         self.model.train()
-        for progress in (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95):
+        for i in range(_PAID):
             with self._meter(batch) as meter:
-                self._loss(x, batch, self._at(draws, progress)).backward()
+                self._loss(x, batch, self._at(draws, (i + 0.5) / _PAID)).backward()
             costs.append(meter.cost)
         self.optimiser.zero_grad()
         self._set(before)
+        self._set_generators(generators)
         return (self.recipe.epochs - self.objective.before.work) / _mean(costs).work
 
     def _meter(self, batch: Tensor) -> Meter:
-        return Meter(self.model, self.setup.train.x[batch], self.setup.train.y[batch])
+        if len(batch) not in self.standard:
+            x, y = self.setup.train.x[batch], self.setup.train.y[batch]
+            self.standard[len(batch)] = standard_operations(self.model, x, y)
+        return Meter(self.model, len(batch), self.standard[len(batch)])
 
     @property
     def _steps(self) -> int:
@@ -248,6 +263,12 @@ class Loop:
         torch.set_rng_state(states["cpu"].cpu())
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"].cpu(), self.setup.train.x.device)
+
+
+def _spread(steps: int, seed: int) -> frozenset[int]:
+    """Steps all over a training, one at random in each of equal parts: methods have phases, and rhythms."""
+    parts, draw = min(_METERED, steps), random.Random(seed)
+    return frozenset(int((part + draw.random()) * steps / parts) for part in range(parts))
 
 
 def _mean(costs: list[Cost]) -> Cost:

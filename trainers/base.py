@@ -93,6 +93,9 @@ class Objective:
     """How many times in a row each batch is used, an optimiser's step each."""
     before: Cost = NOTHING
     """What was spent before the first step, in epochs: the cost of a batch times their number."""
+    settled: float = 0.0
+    """The share of the training after which the loss is the method's own: no epoch that ends before is kept as the best
+    of those that end after it."""
 
 
 class Epoch(NamedTuple):

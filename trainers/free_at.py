@@ -20,7 +20,8 @@ def free_at(model: nn.Module, setup: Setup, *, replays: Annotated[int, Ge(1)] = 
     the model in train mode: BatchNorm couples the images, and its statistics are those of perturbed images.
 
     Each use of a batch counts as a pass over the data, as in the paper's algorithm: the images are gone through
-    epochs / replays times (rounded, at least once), and at equal epochs it has as many optimiser steps as any method.
+    epochs / replays times (rounded, at least once), and at equal epochs it has as many optimiser steps as any method,
+    as near as whole replays allow (20 epochs are 16 passes with 8 replays, 10 are 8).
 
     Threat: needed
     Formula: L = CE(f(x + d), y), then d <- Proj(d + eps sign grad_d L); d = 0 before the first step; for L2 the

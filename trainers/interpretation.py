@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from metrics import attacks
 from metrics.attribution import explain
 from metrics.randomness import Draws
-from trainers._cost import Cost, Meter
+from trainers._cost import Cost, Meter, standard_operations
 from trainers._optimisation import augment
 from trainers.base import Images, Objective, Setup, Step, from_objective
 from trainers.pgd_at import pgd_at
@@ -71,7 +71,8 @@ def interpretation(
 
     targets = saliency(train, draws)
     batch = Images(*(part[: recipe.batch_size] for part in train))
-    with Meter(teacher, batch.x, batch.y) as meter:
+    standard = standard_operations(teacher, batch.x, batch.y)
+    with Meter(teacher, len(batch.y), standard) as meter:
         saliency(batch, draws[: recipe.batch_size])
     order = train.ids.argsort()
 

@@ -24,6 +24,8 @@ def jacobian(
 ) -> Tensor:
     """Cross-entropy plus the squared Frobenius norm of the Jacobian of the logits.
 
+    The Jacobian is that of eval mode, in a pass of its own; the authors' is that of the training pass, in train mode.
+
     Formula: L = CE(f(x), y) + weight * mean_b 1/2 ||J(x_b)||_F^2, J = dz/dx in R^{K x d}, pixels in [0, 1]
     Args:
         weight: Weight of the penalty, in pixel space. The authors' 0.1 on MNIST counts pixels divided by their

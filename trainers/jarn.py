@@ -41,8 +41,9 @@ def jarn(
         -adaptor_weight CE_D, D descends CE_D
     Args:
         weight: Weight of the critic's loss, the paper's beta.
-        adaptor_weight: Weight of the critic's loss for the adaptor, the paper's gamma.
-        start: Share of the training on CE alone, the authors' 140,000 of 160,000 steps.
+        adaptor_weight: Weight of the critic's loss for the adaptor, the paper's gamma. Under Adam, which divides a
+            gradient by its size, all weights but 0 are one.
+        start: Share of the training on CE alone, the authors' 140,000 of 160,000 steps. Epochs before it are not kept.
         critic_every: Steps of the model for each of the critic. Where it is 1 the critic soon wins, and what it says of
             the gradients no longer changes with them.
         channels: Channels of the critic's first convolution; they double with each.
@@ -87,7 +88,7 @@ def jarn(
         told_apart = functional_call(game, constant, (x, gradient))
         return F.cross_entropy(model(x), y) - weight * told_apart
 
-    return Objective(loss, state={"game": game, **players})
+    return Objective(loss, state={"game": game, **players}, settled=start)
 
 
 class _Game(nn.Module):

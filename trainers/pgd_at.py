@@ -27,6 +27,9 @@ def pgd_at(
 ) -> Tensor:
     """Cross-entropy on adversarial images only, made anew in each step.
 
+    Authors' own steps: 40 of 0.01 on MNIST at Linf 0.3 (Madry et al.), 10 of 15/255 on CIFAR-10 at L2 128/255 (Rice et
+    al.), where the default is 10 of eps / 4: 0.075 and 32/255.
+
     Threat: needed
     Formula: L = CE(f(x'), y), x' = argmax of the attack loss over the ball by PGD
     Args:

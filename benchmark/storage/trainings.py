@@ -22,8 +22,8 @@ COLUMNS = (
 """`epochs` trained; `kept`, whose weights it has (from 0), with its `loss` and `validation`; `settings` of the method
 that are not its card's defaults, as JSON, "" where there are none; `recipe` as JSON, "" where an earlier version
 trained; passes and `work` as in trainers._cost.Cost; `seconds` of the training with all that it prepares,
-`seconds_per_epoch` the median epoch's; `relative_seconds`: the latter over that of `standard` (mean over seeds)
-with the same data set and model in this run, NaN where there is none."""
+`seconds_per_epoch` the median epoch's without the first, which prepares things; `relative_seconds`: the latter over
+that of `standard` (mean over seeds) with the same data set and model in this run, NaN where there is none."""
 
 EPOCHS = ("dataset", "model", "trainer", "seed", "epoch", "loss", "validation", "lr", "seconds")
 """As in trainers.base.Epoch."""
@@ -77,5 +77,5 @@ def _row(store: Store, entry: Entry) -> dict[str, Any] | None:
         "loss": kept["loss"], "validation": kept["validation"],
         "settings": entry.settings,
         "recipe": json.dumps(info["recipe"]) if "recipe" in info else "", **info["cost"],
-        "seconds": sum(seconds), "seconds_per_epoch": median(seconds),
+        "seconds": sum(seconds), "seconds_per_epoch": median(seconds[1:] or seconds),
     }  # fmt: skip

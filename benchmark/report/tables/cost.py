@@ -20,7 +20,7 @@ _COLUMNS = {
     "relative_seconds": ("Time", "lower"),
 }
 _CAPTION = (
-    "What the trainings cost, mean over seeds, counted on one step of every epoch. Passes: of the trained model, in "
+    "What the trainings cost, mean over seeds, counted on steps all over them. Passes: of the trained model, in "
     "batches, a step. Operations: floating-point operations of convolutions and matrix products of all networks "
     "involved, relative to a step of standard training. Seconds: the median epoch with its validation, on the machine "
     "of the run, where other jobs may have run beside it. Time: these seconds relative to standard training's."
