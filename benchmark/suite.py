@@ -208,7 +208,8 @@ def _say(problem: Any) -> str:
     of_kind = problem["type"] in ("list_type", "string_type")
     key = place.rpartition(".")[2]
     said = _WRITTEN[key] if of_kind and key in _WRITTEN else problem["msg"]
-    return f"{place} = {problem['input']!r}: {said}"
+    said = _PLAIN.get(problem["type"], said.removeprefix("Value error, "))
+    return f"{place.removesuffix('.[key]')} = {problem['input']!r}: {said}"
 
 
 def misplaced(key: str) -> str:
@@ -241,6 +242,12 @@ _WRITTEN = {
     "columns": "give a list, as in ['clean_accuracy', 'roar:gradient']",
 }
 """How keys are written that got something of another kind."""
+
+_PLAIN = {
+    "string_pattern_mismatch": "a name is of letters, digits, _ and - (a suite's and a scale's may have . too)",
+    "too_short": "give at least one",
+}
+"""What else may be wrong, in words that are not of patterns and validation."""
 
 
 def scaled(suite: Suite, name: str | None) -> Suite:

@@ -191,7 +191,7 @@ GINI = Cell(None, Part("metrics", "gini", ()), None)
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({"ginni": torch.zeros(5)}, r"must return a dictionary with its headline 'gini'"),
+        ({"ginni": torch.zeros(5)}, r"a dictionary with its headline 'gini', got \['ginni'\]"),
         ({}, "must return a dictionary with its headline"),
         (torch.zeros(5), "must return a dictionary"),
         ({"gini": torch.zeros(5), "x": torch.zeros(5)}, r"returned 'x', its card lists \['gini'\]"),

@@ -212,6 +212,9 @@ def test_a_wrong_scale_is_told(tmp_path):
     ("seeds", "message"),
     [
         ("3", r"seeds = 3: give a list, as in \[0, 1, 2\]"),
+        ("[]", r"seeds = \[\]: give at least one"),
+        ("[0, 0]", r"seeds = \[0, 0\]: a seed stands there twice"),
+        ('[0]\n[tables."a b"]\ncolumns = ["pgd"]', r"tables\.a b = 'a b': a name is of letters"),
         ('[0, "x"]', r"seeds\[1\] = 'x': Input should be a valid integer"),
     ],
 )

@@ -45,10 +45,9 @@ def report(
     write(
         folder, spread.value, lambda line: err.print(line, markup=False, highlight=False), textwidth
     )
-    if quiet:
-        return
-    for part in terminal(folder, out.width, spread.value):
-        out.print(part)
+    if not quiet:
+        for part in terminal(folder, out.width, spread.value):
+            out.print(part)
     err.print(f"Report: {folder / 'report' / PAGE}", highlight=False, soft_wrap=True)
 
 

@@ -18,7 +18,7 @@ def missing(name: str, root: Path, files: list[str]) -> DataError:
     """The error for files that are not there."""
     return DataError(
         f"{name}: no {', '.join(files)} in {root}; BENCH_DOWNLOAD=1 has bench download it there, "
-        "BENCH_DATA=FOLDER names another folder with torchvision's layout"
+        "--data FOLDER or BENCH_DATA=FOLDER names another folder with torchvision's layout"
     )
 
 

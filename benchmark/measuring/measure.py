@@ -88,7 +88,10 @@ def checked(cell: Cell, scores: Scores, n: int) -> dict[str, Tensor]:
     if not isinstance(scores, dict) or next(iter(known)) not in {
         k.partition("@")[0] for k in scores
     }:
-        raise ValueError(f"{name} must return a dictionary with its headline {next(iter(known))!r}")
+        returned = sorted(scores) if isinstance(scores, dict) else type(scores).__name__
+        raise ValueError(
+            f"{name} must return a dictionary with its headline {next(iter(known))!r}, got {returned}"
+        )
     for key, values in scores.items():
         measure_name, curve, at = key.partition("@")
         if measure_name not in known:

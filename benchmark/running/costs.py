@@ -120,7 +120,8 @@ def _estimate(plan: Plan, workers: int) -> str:
         return f"No estimate: it takes only {missing}."
     total = in_words(_until_the_end(cells, trainings, workers))
     without = f", without {missing}" if unmeasured else ""
-    return f"About {total} with {workers} worker(s) of {measured['machine']}{without}."
+    about = "More than" if unmeasured else "About"
+    return f"{about} {total} with {workers} worker(s) of {measured['machine']}{without}."
 
 
 def _until_the_end(
