@@ -70,8 +70,7 @@ def adv_gsct(
             each map scaled to a standard deviation of 1.
         symmetric: Let S* have a gradient as well.
         ramp: Share of the training over which the consensus weight rises linearly.
-    Cost: 4 forward, 4 backward and 1 double-backward passes per step; clean_weight 1 forward and 1 backward
-        more, symmetric 1 double-backward
+    Cost: 4 forward, 4 backward, 1 double-backward passes per step; clean_weight 1, 1, 0 more, symmetric 0, 0, 1
     Pitfalls: never publish PGD-only figures of saliency-trained models; run AutoAttack.
     Paper: Adv-GSCT, IEEE Transactions on Dependable and Secure Computing 2024
     """

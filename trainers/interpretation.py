@@ -71,8 +71,7 @@ def interpretation(
 
     targets = saliency(train, draws)
     batch = Images(*(part[: recipe.batch_size] for part in train))
-    standard = standard_operations(teacher, batch.x, batch.y)
-    with Meter(teacher, len(batch.y), standard) as meter:
+    with Meter(teacher, len(batch.y), standard_operations(teacher, batch.x, batch.y)) as meter:
         saliency(batch, draws[: recipe.batch_size])
     order = train.ids.argsort()
 

@@ -31,7 +31,7 @@ from benchmark.commands._options import (
     Workers,
 )
 from benchmark.commands._shared import device_named, err, named_suite, planned_as, stem
-from benchmark.commands.report import report
+from benchmark.commands.report import written
 
 
 def run(
@@ -88,7 +88,9 @@ def _carried_out(
             planned, place, workers, execute=execute, begin=shown.begin, words=command,
             again=refresh, tell=journal.say,
         )  # fmt: skip
-    report(place.folder, quiet=journal.quiet)
+    page = written(place.folder, journal.quiet)
+    if not journal.quiet:
+        err.print(f"Report: {page}", highlight=False, soft_wrap=True)
     if not journal.quiet:  # each was shown when it failed, and nothing since
         for title, reason in result.causes:
             journal.warn("failed", f"{title}: {reason}")
