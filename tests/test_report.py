@@ -463,6 +463,13 @@ def test_names_are_escaped(table: Table) -> None:
 def test_names_stay_different_when_cut() -> None:
     names = [f"{'long ' * 12}{i}{' tail' * 12}" for i in range(3)]
     assert len(set(shortened(names, 20).values())) == 3
+    settings = "pgd_at (L2 0.2, steps=10, step_size=1.0, loss=xent)"
+    assert [shortened([settings], n)[settings] for n in (51, 50, 30, 12)] == [
+        settings, "pgd_at (L2 0.2, steps=10, …, loss=xent)", "pgd_at (L2 0.2, …, loss=xent)", "pgd_at …ent)",
+    ]  # fmt: skip
+    apart = settings.replace("size=1.0", "size=0.1")
+    assert list(shortened([settings, apart], 48)) == [settings, apart]
+    assert len(set(shortened([settings, apart], 40).values())) == 2
     assert file_stem("table", "folder:/Daten/Äpfel & so") == "table-folder-daten-pfel-so"
     folders = ("folder:/home/me/flowers/", "folder:flowers", "digits", "folder:/")
     assert [dataset_title(name) for name in folders] == ["flowers", "flowers", "digits", "folder:/"]

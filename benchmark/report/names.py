@@ -124,9 +124,18 @@ def in_word(value: object) -> str:
 
 
 def clipped(text: str, limit: int) -> str:
-    """A name cut in the middle, where names that belong together differ least from each other's ends."""
+    """A name cut in the middle, where names that belong together differ least from each other's ends.
+
+    Whole settings are left out where that is enough: "pgd_at (L2 0.2, steps=10, …, loss=xent)".
+    """
     if len(text) <= limit:
         return text
+    parts = text.split(", ")
+    for left_out in range(1, len(parts) - 1):
+        first = (len(parts) - left_out + 1) // 2
+        short = ", ".join([*parts[:first], "…", *parts[first + left_out :]])
+        if len(short) <= limit:
+            return short
     head = (limit - 1) * 2 // 3
     return text[:head] + "…" + text[len(text) - (limit - 1 - head) :]
 

@@ -67,6 +67,10 @@ _INK = 0.62
 """What text keeps of a colour's light."""
 
 GREY = "#8a8a8a"
+
+_HANDLE, _LETTER = 0.5, 0.056
+"""Inches that a line of a legend takes besides its name, and a letter of the name."""
+
 NAME_LIMIT = 48
 
 
@@ -86,10 +90,10 @@ class Look:
         return to_hex((_INK * red, _INK * green, _INK * blue))
 
 
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """Name -> look, distinct for 77 names (7 colours and 11 markers share no factor)."""
+def looks(names: Iterable[str], limit: int = NAME_LIMIT) -> dict[str, Look]:
+    """Name -> look, distinct for 77 names (7 colours and 11 markers share no factor); longer names are cut."""
     signed = {name: norm_sign(name) for name in names}
-    short = shortened(signed.values(), NAME_LIMIT)
+    short = shortened(signed.values(), limit)
     return {
         name: Look(
             short[signed[name]],
@@ -111,11 +115,16 @@ def percent(value: float, _: float = 0) -> str:
     return f"{100 * value:.6g}%"
 
 
+def room(figure: Figure) -> int:
+    """How long a name a legend of one column has room for, in characters."""
+    return int((figure.get_figwidth() - _HANDLE) / _LETTER)
+
+
 def legend_below(
     figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = ""
 ) -> None:
     """One legend for all panels, in as many columns as the width takes; the figure grows by its height."""
-    inches = 0.5 + 0.056 * max(len(label) for label in labels)
+    inches = _HANDLE + _LETTER * max(len(label) for label in labels)
     columns = max(1, min(len(labels), int(figure.get_figwidth() / inches)))
     rows = -(-len(labels) // columns)
     figure.set_figheight(figure.get_figheight() + 0.1 + 0.165 * rows + 0.11 * title.count("\n"))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.drawing.style import GREY, Look, legend_below, looks, percent
+from benchmark.report.drawing.style import GREY, Look, legend_below, looks, percent, room
 from benchmark.report.names import arrow, file_stem, norm_sign
 from benchmark.report.pooling import in_percent
 from benchmark.report.read import Run
@@ -51,10 +51,10 @@ def _figure(run: Run) -> Figure | None:
     if not found:
         return None
     panels = _measures(run.records, found, above_controls(run))
-    look = looks({name: None for panel in panels for name in panel.series})
     down = -(-len(panels) // _ACROSS)
     across = -(-len(panels) // down)
     figure = Figure(figsize=(max(2.5 * across, 3.6), 2.35 * down))
+    look = looks({name: None for panel in panels for name in panel.series}, room(figure))
     axes = figure.subplots(down, across, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):
         _panel(axis, panel, look)
