@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -40,20 +41,30 @@ app = typer.Typer(
 )
 # in the order of --help
 app.command("list")(list_.list_)
-_IN_ORDER = (
-    show.show,
-    plan.plan,
-    run.run,
-    train.train,
-    report.report,
-    compare.compare,
-    export.export,
-    status.status,
-    verify.verify,
-    doctor.doctor,
-)
-for command in _IN_ORDER:
-    app.command()(command)
+_EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
+    show.show: ("bench show trades", "bench show ./mine.py"),
+    plan.plan: ("bench plan --suite methods --dataset mnist --workers 4",),
+    run.run: (
+        "bench run --suite smoke",
+        "bench run --suite quick --trainer none --model file:theirs.pt@preact_resnet18",
+        "bench run --suite sagr2023 --scale choice --split validation",
+    ),
+    train.train: ("bench train --trainer trades --set beta=6 --recipe epochs=20 --out trades.safetensors",),
+    report.report: (
+        "bench report results/quick",
+        "bench report results/quick --table main --format latex --textwidth 397",
+    ),
+    compare.compare: (
+        "bench compare results/smoke --order 'standard < sagr < pgd_at' --measure pgd",
+        "bench compare results/old results/new --gate auto_attack:0.01",
+    ),
+    export.export: (),
+    status.status: ("bench status results/quick",),
+    verify.verify: ("bench verify results/quick",),
+    doctor.doctor: (),
+}  # fmt: skip
+for command, examples in _EXAMPLES.items():
+    app.command(epilog="\n\n".join(("Examples:" * bool(examples), *examples)).strip())(command)
 
 
 def main() -> None:

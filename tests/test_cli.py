@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ from safetensors.torch import save_file
 from typer.main import get_command
 
 from benchmark.cards import cards
-from benchmark.cli import app
+from benchmark.cli import _EXAMPLES, app
 from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import dataset
 from benchmark.plan import DataSpec
+from benchmark.suite import read, scaled
 from trainers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -395,3 +397,19 @@ def test_foreign_packages_of_our_names_are_named(tmp_path):
     made = bench(tmp_path, "list", "metrics", PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert made.returncode == 1
     assert "the package 'metrics' that Python finds is not bridgebench's" in made.stderr
+
+
+@pytest.mark.parametrize("example", [line for lines in _EXAMPLES.values() for line in lines])
+def test_the_examples_of_help_are_commands(example):
+    """What they name is there, their options are the command's, and values are read."""
+    bench, name, *words = shlex.split(example)
+    group = get_command(app)
+    command = group.commands[name]
+    context = command.make_context(name, list(words))
+    assert bench == "bench"
+    assert command.epilog is not None
+    assert example in command.epilog
+    if suite := context.params.get("suite"):
+        scaled(read(suite), context.params.get("scale"))
+    if name == "train":
+        assert context.params["trainer"] in cards("trainers")
