@@ -18,6 +18,7 @@ from benchmark.cli import _EXAMPLES, app
 from benchmark.measuring.networks import untrained
 from benchmark.measuring.place import dataset
 from benchmark.plan import DataSpec
+from benchmark.report.formats.latex import WIDTH
 from benchmark.suite import read, scaled
 from trainers.recipe import Recipe
 
@@ -413,3 +414,10 @@ def test_the_examples_of_help_are_commands(example):
         scaled(read(suite), context.params.get("scale"))
     if name == "train":
         assert context.params["trainer"] in cards("trainers")
+
+
+@pytest.mark.parametrize("name", ["report", "compare"])
+def test_the_width_of_a_text_is_two_columns_unless_it_is_said(name):
+    """The commands do not import what makes tables before they need it, so that the number stands in them again."""
+    (option,) = (p for p in get_command(app).commands[name].params if p.name == "textwidth")
+    assert option.default == WIDTH

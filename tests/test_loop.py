@@ -21,6 +21,7 @@ from benchmark.cards import card, cards
 from metrics import attacks
 from metrics.randomness import Draws
 from metrics.threat import Linf
+from trainers._loop import Loop
 from trainers._optimisation import augment, rate
 from trainers.adv_gsct import adv_gsct
 from trainers.base import (
@@ -344,6 +345,12 @@ def test_no_epoch_is_kept_that_ends_before_the_loss_is_the_methods_own(
 
     trained, at = rise("best", trainer=late)
     assert (trained.kept, trained.model.t.item()) == (kept, at[kept])
+
+
+def test_an_epoch_that_ends_where_the_loss_settles_is_not_kept_whatever_the_rounding() -> None:
+    setup = Setup(TRAIN, VALIDATION, recipe(epochs=100), None, None, 0)
+    objective = Objective(lambda x, y, step: x.sum(), settled=0.29)
+    assert Loop(net(), setup, objective).first == 29
 
 
 def test_jarn_is_settled_when_its_critic_starts() -> None:

@@ -49,7 +49,8 @@ class Loop:
         self.standard: dict[int, int] = {}
         self.batches = len(self._batches(0))
         self.epochs = self._affordable()
-        self.first = math.floor(objective.settled * self.epochs)
+        # 0.29 of 100 epochs is less than 29 in floating point
+        self.first = math.floor(objective.settled * self.epochs + 1e-9)
         self.metered = _spread(self.epochs * self._steps, setup.seed)
         self.log: list[Epoch] = []
         self.costs: list[Cost] = []
