@@ -190,7 +190,7 @@ def order_of(seed: int, how: Recipe) -> list[Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("schedule", ["constant", "onecycle", "triangular", "piecewise"])
+@pytest.mark.parametrize("schedule", ["constant", "onecycle", "triangular", "cyclic", "piecewise"])
 def test_sgd_literally(schedule: str) -> None:
     """Momentum 0.9 and weight decay as in PyTorch's SGD: v <- 0.9 v + g + decay w; w <- w - lr v."""
     how = recipe(
@@ -241,6 +241,7 @@ def test_adam_literally() -> None:
         ("onecycle", {0: 0, 0.15: 0.5, 0.3: 1, 0.475: (1 + math.cos(math.pi / 4)) / 2, 0.65: 0.5,
                       1: 0}),
         ("triangular", {0: 0, 0.25: 0.5, 0.5: 1, 0.75: 0.5, 1: 0}),
+        ("cyclic", {0: 0, 0.2: 0.5, 0.4: 1, 0.7: 0.5, 1: 0}),
         ("piecewise", {0: 1, 0.499: 1, 0.5: 0.1, 0.749: 0.1, 0.75: 0.01, 1: 0.01}),
     ],
 )  # fmt: skip

@@ -1,9 +1,14 @@
 """Settings of trainers: the defaults are those of the papers, and recipes and data sets change only what they name."""
 
+import numpy as np
 import pytest
+import torch
 
 from benchmark.cards import card, cards
 from benchmark.datasets.defaults import defaults
+from benchmark.measuring.networks import normalisation
+from trainers._optimisation import rate
+from trainers.recipe import Recipe
 
 # the authors' values, or where a paper has none the ones the cards give reasons for
 DEFAULTS = {
@@ -56,6 +61,36 @@ def test_a_papers_recipe_keeps_what_the_data_set_needs():
     assert facts.recipes["kim2019"].trainers["pgd_at"] == {"steps": 40, "random_start": False}
     assert facts.recipes["wong2020"].trainers["pgd_at"] == {"steps": 7, "attack_bn": "train"}
     assert "pgd_at" not in facts.trainers
+
+
+def test_fast_adversarial_training_on_mnist_is_its_authors():
+    """Their train_mnist.py: Adam, batches of 100, 10 epochs, a rate that peaks at 40%, images as they are, no ramp."""
+    own = defaults("mnist").recipes["wong2020"]
+    recipe = Recipe(**own.recipe)
+    assert recipe == Recipe(
+        "small_cnn", pixels="plain", epochs=10, batch_size=100, optimiser="adam", lr=5e-3,
+        schedule="cyclic", eps_ramp=0.0, keep="last",
+    )  # fmt: skip
+    for progress in (0.1, 0.4, 0.7, 0.95):
+        theirs = np.interp([10 * progress], [0, 10 * 2 // 5, 10], [0, 5e-3, 0])[0]
+        assert recipe.lr * rate(recipe.schedule, progress) == pytest.approx(theirs)
+    assert "fgsm_rs" not in own.trainers  # alpha 1.25 and a start that is not cut are its defaults
+
+
+@pytest.mark.parametrize(
+    ("pixels", "seen"),
+    [
+        ("plain", lambda x: x),
+        ("symmetric", lambda x: 2 * x - 1),
+        ("standardised", lambda x: (x - 0.1307) / 0.3081),
+    ],
+)
+def test_what_a_network_sees_of_the_pixels(pixels, seen):
+    facts = defaults("mnist")
+    recipe = Recipe(**{**facts.recipe, "pixels": pixels})
+    mean, std = normalisation(facts, recipe)
+    x = torch.linspace(0, 1, 11)
+    torch.testing.assert_close((x - torch.tensor(mean)) / torch.tensor(std), seen(x))
 
 
 def test_the_norm_of_a_batch_is_weighed_by_its_size():

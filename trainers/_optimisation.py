@@ -72,6 +72,7 @@ def rate(schedule: str, progress: float) -> float:
         "constant": lambda p: 1.0,
         "onecycle": lambda p: p / 0.3 if p < 0.3 else (1 + math.cos(math.pi * (p - 0.3) / 0.7)) / 2,
         "triangular": lambda p: 1 - abs(2 * p - 1),
+        "cyclic": lambda p: p / 0.4 if p < 0.4 else (1 - p) / 0.6,
         "piecewise": lambda p: 0.1 ** ((p >= 0.5) + (p >= 0.75)),
     }[schedule](progress)
 

@@ -15,8 +15,8 @@ class Recipe:
     architecture: str
     activation: Literal["relu", "softplus", "gelu", "silu"] = "relu"
     """Penalties on input gradients are weak with relu, whose second derivative is zero almost everywhere."""
-    pixels: Literal["standardised", "symmetric"] = "standardised"
-    """What the network sees: the data set's mean and standard deviation taken out, or [0, 1] mapped to [-1, 1]."""
+    pixels: Literal["standardised", "symmetric", "plain"] = "standardised"
+    """What the network sees: the data set's mean and deviation taken out, [0, 1] mapped to [-1, 1], or [0, 1]."""
     epochs: Annotated[int, Ge(1)] = 20
     budget: Literal["epochs", "cost"] = "epochs"
     """What `epochs` counts: passes over the data, or the cost of so many epochs of standard training (measured in
@@ -27,9 +27,9 @@ class Recipe:
     optimiser: Literal["adam", "sgd"] = "adam"
     lr: Annotated[float, Gt(0)] = 1e-3
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    schedule: Literal["constant", "onecycle", "triangular", "piecewise"] = "onecycle"
+    schedule: Literal["constant", "onecycle", "triangular", "cyclic", "piecewise"] = "onecycle"
     """Learning rate over the run: constant; a linear rise over 30%, then a cosine fall; a linear rise to the middle,
-    then a linear fall; tenths at 50% and at 75%."""
+    then a linear fall; the same with the peak at 40% (Wong's on MNIST, Rice's "cyclic"); tenths at 50% and at 75%."""
     eps_ramp: Annotated[float, Ge(0), Le(1)] = 0.0
     """Share of the training over which the threat's radius rises from 0, for all methods that have one. Where the full
     radius is too hard to begin with (MNIST at Linf 0.3), training else ends at a constant prediction."""

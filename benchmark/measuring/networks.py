@@ -26,6 +26,8 @@ def untrained(data: Dataset, name: str, recipe: Recipe, seed: int) -> nn.Module:
 
 def normalisation(facts: Defaults, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel that the network's images are normalised by."""
-    if recipe.pixels == "symmetric":
-        return (0.5,) * facts.channels, (0.5,) * facts.channels
-    return facts.mean, facts.std
+    return {
+        "standardised": (facts.mean, facts.std),
+        "symmetric": ((0.5,) * facts.channels, (0.5,) * facts.channels),
+        "plain": ((0.0,) * facts.channels, (1.0,) * facts.channels),
+    }[recipe.pixels]
