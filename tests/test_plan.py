@@ -177,7 +177,7 @@ def test_every_suite_of_the_package_can_be_planned_in_every_size(name):
             families = {cell.metric.card.family for cell in made.cells}
             both = {"robustness", "fidelity", "manifold", "sharpness"}
             # scales that ask one question, of robustness
-            one = scale in ("choice", "norms")
+            one = scale in ("choice", "control", "norms")
             assert families >= ({"robustness"} if one else both)
 
 
