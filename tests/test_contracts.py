@@ -17,7 +17,7 @@ from metrics.case import Case, NotApplicable, predict
 from metrics.manifold._generators import VaeManifold
 from metrics.manifold._vae import VAE
 from metrics.randomness import Draws
-from metrics.threat import L2, Linf
+from metrics.threat import L1, L2, Linf
 from trainers.base import Diverged, Images
 from trainers.recipe import Recipe
 
@@ -94,7 +94,9 @@ class TestTrainers:
         if card.needs_threat:
             with pytest.raises(ValueError, match="needs a threat"):
                 card.load()(*arguments, recipe=SHORT, threat=None, seed=0)
-            trained(digits, name, recipe=SHORT, threat=L2(0.5))
+            for threat in (L2(0.5), L1(2.0)):
+                found = trained(digits, name, recipe=SHORT, threat=threat)
+                assert found.model(digits.test.x).isfinite().all()
         else:
             card.load()(*arguments, recipe=SHORT, threat=None, seed=0)
 

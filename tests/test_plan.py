@@ -258,6 +258,7 @@ def test_what_the_issue_of_quick_asks_for():
         ('[[metric]]\nname = "pgd"\nthreat = "L7 1"', r"unknown norm 'L7' .*valid: Linf, L2"),
         ('[[metric]]\nname = "pgd"\nthreat = "Linf *x"', r"'Linf \*x' needs a number after \*"),
         (GINI + 'threat = "Linf"', "gini takes no threat"),
+        ('[[trainer]]\nname = "sagr"\nthreat = "L2 0.5"\n' + METRIC, r"trainer\[0\]\.threat: sagr takes no threat"),
         (TRAINER + 'recipe.architecture = "arch.py"\n' + METRIC,
          r"trainer\[0\]\.recipe\.architecture = 'arch\.py': .* valid: PATH\.py:FUNCTION"),
         (TRAINER + 'recipe.architecture = "gone.py:Net"\n' + METRIC, r"architecture = 'gone\.py:Net': .*gone\.py"),

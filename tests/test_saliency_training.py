@@ -353,8 +353,27 @@ def filling(fill: str, n: int, removed: Tensor) -> Tensor:
     return (interpolated(image, removed) + 0.01 * own.normal(*SHAPE)[0]).clip(0, 1)
 
 
-def pseudo_input(n: int, s: Tensor, kappa: float, soft: float | None, fill: str) -> Tensor:
-    a = s.detach().abs().sum(0)
+def edge_strength(image: Tensor) -> Tensor:
+    """Sobel's kernels over 8 at every pixel of the channels' mean, the border's pixels repeated outward."""
+    grey = image.mean(0)
+    found = torch.zeros_like(grey)
+    for i, j in itertools.product(range(SHAPE[1]), range(SHAPE[2])):
+        near = torch.zeros(3, 3).double()
+        for a, b in itertools.product(range(3), repeat=2):
+            near[a, b] = grey[
+                min(max(i + a - 1, 0), SHAPE[1] - 1), min(max(j + b - 1, 0), SHAPE[2] - 1)
+            ]
+        smooth = torch.tensor([1.0, 2.0, 1.0]).double()
+        right, down = smooth @ (near[:, 2] - near[:, 0]) / 8, smooth @ (near[2] - near[0]) / 8
+        found[i, j] = (right**2 + down**2).sqrt()
+    return found
+
+
+def pseudo_input(
+    n: int, s: Tensor, kappa: float, soft: float | None, edges: float, fill: str
+) -> Tensor:
+    a, e = s.detach().abs().sum(0), edge_strength(X[n])
+    a = (1 - edges) * a / a.max() + edges * e / e.max()
     if soft is not None:
         share = (a / a.max()) ** soft
         return share * X[n] + (1 - share) * filling(fill, n, share < 1)
@@ -379,7 +398,7 @@ def one_step(model: nn.Module, image: Tensor, n: int, threat: ThreatModel, alpha
 
 DEFAULTS: dict[str, Any] = {
     "clean_weight": 0.0, "offending_weight": 1.0, "consensus_weight": 1.0, "anchor": 0.0,
-    "offend": "mask+step", "kappa": 0.3, "soft": None, "fill": "zero", "alpha": 1.25,
+    "offend": "mask+step", "kappa": 0.3, "soft": None, "edges": 0.0, "fill": "zero", "alpha": 1.25,
     "saliency": "margin", "compare": "signed", "similarity": "cosine", "symmetric": False,
     "ramp": 0.1,
 }  # fmt: skip
@@ -399,7 +418,7 @@ def adv_gsct_literally(
         own = saliency(image)
         offending = image
         if "mask" in o["offend"]:
-            offending = pseudo_input(n, own, o["kappa"], o["soft"], o["fill"])
+            offending = pseudo_input(n, own, o["kappa"], o["soft"], o["edges"], o["fill"])
         if "step" in o["offend"]:
             offending = one_step(model, offending, n, threat, o["alpha"])
         target = saliency(offending)
@@ -423,6 +442,7 @@ OPTIONS: list[dict[str, Any]] = [
     *({"fill": f, "offend": "mask"} for f in ("zero", "mean", "noise", "blur", "noisy_linear")),
     {"fill": "blur"}, {"fill": "noisy_linear"},
     {"soft": 0.5}, {"soft": 2.0, "fill": "mean"}, {"soft": 0.5, "fill": "noise"},
+    {"edges": 0.5}, {"edges": 1.0, "kappa": 0.5}, {"edges": 0.2, "soft": 0.5},
     {"symmetric": True}, {"symmetric": True, "similarity": "kl", "saliency": "logit"},
     {"anchor": 0.3}, {"anchor": 0.3, "consensus_weight": 0.0},
     {"ramp": 0.5}, {"alpha": 0.6, "kappa": 0.6},
@@ -494,6 +514,7 @@ MASK, STEP, CONSENSUS = (
     [
         ({"offend": "step", "kappa": 0.5}, f"kappa = 0.5: changes nothing without {MASK}"),
         ({"offend": "step", "soft": 0.5}, f"soft = 0.5: changes nothing without {MASK}"),
+        ({"offend": "step", "edges": 0.5}, f"edges = 0.5: changes nothing without {MASK}"),
         ({"offend": "step", "fill": "noise"}, f"fill = 'noise': changes nothing without {MASK}"),
         ({"kappa": 0.5, "soft": 0.5}, "kappa = 0.5: changes nothing without whole pixels (soft left out)"),
         ({"offend": "mask", "alpha": 1.0}, f"alpha = 1.0: changes nothing without {STEP}"),

@@ -32,8 +32,8 @@ DEFAULTS = {
     },
     "adv_gsct": {
         "clean_weight": 0.0, "offending_weight": 1.0, "consensus_weight": 1.0, "anchor": 0.0, "offend": "mask+step",
-        "kappa": 0.3, "soft": None, "fill": "zero", "alpha": 1.25, "saliency": "margin", "compare": "signed",
-        "similarity": "cosine", "symmetric": False, "ramp": 0.1,
+        "kappa": 0.3, "soft": None, "edges": 0.0, "fill": "zero", "alpha": 1.25, "saliency": "margin",
+        "compare": "signed", "similarity": "cosine", "symmetric": False, "ramp": 0.1,
     },
     "saliency_guided": {"weight": 1.0, "share": 0.5, "fill": "noise", "signed": False},
     "jarn": {

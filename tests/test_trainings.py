@@ -57,6 +57,8 @@ def test_every_format_shows_it() -> None:
 def test_without_standard_training_there_is_no_column_of_relative_time() -> None:
     (table,) = cost_tables(ROWS[ROWS["trainer"] == "sagr"].assign(relative_seconds=math.nan))
     assert "relative_seconds" not in {c.measure for c in table.columns}
+    assert "Time:" not in table.caption
+    assert "Time:" in cost_tables(ROWS)[0].caption
 
 
 def test_without_trainings_there_is_no_table() -> None:

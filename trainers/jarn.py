@@ -33,8 +33,9 @@ def jarn(
     The gradient of the true class's probability, standardised per image, goes through an adaptor (1x1 convolution,
     tanh) to a critic (4x4 convolutions of stride 2, each halving the image: five, or as many as it allows) that learns
     to tell it from the image, while model and adaptor learn to mislead it. Critic and adaptor have the recipe's
-    optimiser and learning rate, as the authors' have the classifier's, and take their step before the model's instead
-    of with it. Input gradients see the model in eval mode, theirs in train mode.
+    optimiser and learning rate, as the authors' have the classifier's. Both take their step before the model's; the
+    authors' adaptor steps with the model and their critic after it. Input gradients see the model in eval mode, theirs
+    in train mode.
 
     Formula: L = CE(f(x'), y) - weight CE_D, x' = cut(x + noise U(-1, 1)), CE_D = cross-entropy of D between S(x') (1)
         and S(tanh(conv(S(grad_x softmax_y(f(x')))))) (0), S(v) = v less its mean, of length 1; the adaptor descends
@@ -50,8 +51,8 @@ def jarn(
         noise: Half-width of the uniform noise on the images, in pixel units.
     Cost: 1 forward and 1 backward pass per step; from `start` on 2 forward, 2 backward and 1 double-backward passes and
         up to three of the critic
-    Pitfalls: gradients that look like images do not make a model robust: 15.5% under PGD-20 by the paper's own count,
-        0.26% under AutoAttack (RobustBench, CIFAR-10, Linf 8/255). Never publish PGD-only figures.
+    Pitfalls: gradients that look like images do not make a model robust: RobustBench has the authors' network at 0.26%
+        under AutoAttack where 15.5% was reported (CIFAR-10, Linf 8/255). Never publish PGD-only figures.
     Paper: Chan et al. 2020, "Jacobian adversarially regularized networks for robustness"
     """
     images, recipe = setup.train.x, setup.recipe

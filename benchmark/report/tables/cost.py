@@ -23,8 +23,9 @@ _CAPTION = (
     "What the trainings cost, mean over seeds, counted on steps all over them. Passes: of the trained model, in "
     "batches, a step. Operations: floating-point operations of convolutions and matrix products of all networks "
     "involved, relative to a step of standard training. Seconds: the median epoch with its validation, on the machine "
-    "of the run, where other jobs may have run beside it. Time: these seconds relative to standard training's."
+    "of the run, where other jobs may have run beside it."
 )
+_RELATIVE = " Time: these seconds relative to standard training's."
 
 
 def cost_tables(trainings: pd.DataFrame) -> list[Table]:
@@ -55,7 +56,7 @@ def _table(dataset: str, trainings: pd.DataFrame) -> Table:
     return Table(
         dataset,
         f"Cost of training on {dataset_title(dataset)}",
-        _CAPTION,
+        _CAPTION + (_RELATIVE if "relative_seconds" in known else ""),
         columns,
         rows,
         notes,
