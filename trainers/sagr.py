@@ -45,9 +45,10 @@ def sagr(
     maps and of structure before content became no term: that is for metrics to see.
 
     Reconstruction: The paper is closed access and has no public code; this is built from its abstract. The
-        defaults were picked on MNIST, and again on held-out images under AutoAttack (docs/papers/sagr2023.md): there
-        with ReLU, at a large weight, the pixel weights keep more robust accuracy than `jacobian`; with GELU, and on
-        CIFAR-10, no more; the class bias (rho; every reading but saliency_weighted) does nothing measurable.
+        defaults were picked on MNIST (the weight of photographs on CIFAR-10), and again on held-out images under
+        AutoAttack (docs/papers/sagr2023.md): on MNIST with ReLU, at a large weight, the pixel weights keep more robust
+        accuracy than the same loss without them and than `jacobian`; with GELU, and on CIFAR-10, no more is seen than
+        of `jacobian`. The class bias (rho; every reading but saliency_weighted) does nothing measurable.
     Formula: L = CE + weight/2 mean_b sum_k w_k sum_i v_ki J_ki^2, v_ki = mu_k / (|J_ki| + 0.1 mu_k), mu_k = mean_i
         |J_ki|, v without gradient; w_y = K / (1 + rho (K - 1)), w_k = rho w_y
     Args:
