@@ -18,6 +18,7 @@ VOCABULARY = {
     "metrics.case",
     "metrics.randomness",
     "metrics.importance",
+    "metrics.edges",
     "metrics.fill",
     "metrics.batching",
 }
