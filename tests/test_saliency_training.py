@@ -128,7 +128,7 @@ def rows(model: nn.Module, image: Tensor, of: str = "logits") -> list[Tensor]:
 
 
 def penalty(model: nn.Module, image: Tensor, y: int, reading: str, rho: float, of: str) -> Tensor:
-    """What each reading penalises at one image (salient 0.3, tau 0.7), entry by entry."""
+    """What each reading penalises at one image (floor 0.4, salient 0.3, tau 0.7), entry by entry."""
     jacobian_rows = rows(model, image, of)
     true = K / (1 + rho * (K - 1))
     squares = [sum((e**2 for e in row), X.new_zeros(())) for row in jacobian_rows]
@@ -151,7 +151,7 @@ def penalty(model: nn.Module, image: Tensor, y: int, reading: str, rho: float, o
     for k, row in enumerate(jacobian_rows):
         mu = row.abs().mean().detach()
         for entry in row:
-            v = mu / (entry.detach().abs() + 0.1 * mu) if reading == "saliency_weighted" else 1
+            v = mu / (entry.detach().abs() + 0.4 * mu) if reading == "saliency_weighted" else 1
             w = true if k == y else rho * true
             total = total + (1 if reading == "positive" and entry < 0 else w) * v * entry**2
     return total
@@ -173,9 +173,10 @@ def sagr_literally(model: nn.Module, reading: str, rho: float, of: str) -> Tenso
 )  # fmt: skip
 @pytest.mark.parametrize("rho", [0.5, 5.0])
 def test_sagr_readings_literally(model: nn.Sequential, reading: str, of: str, rho: float) -> None:
-    own = {"tau": 0.7} if reading == "contrast" else {"rho": rho}
+    own = {"contrast": {"tau": 0.7}, "saliency_weighted": {"rho": rho, "floor": 0.4}}
+    settings = own.get(reading, {"rho": rho})
     got = unwrapped(sagr)(
-        model, X, Y, at(), weight=0.2, reading=reading, of=of, false_rows=0, ramp=0, **own
+        model, X, Y, at(), weight=0.2, reading=reading, of=of, false_rows=0, ramp=0, **settings
     )
     assert_same(model, got, sagr_literally(model, reading, rho, of))
 
@@ -186,6 +187,7 @@ def test_sagr_readings_literally(model: nn.Sequential, reading: str, of: str, rh
         ({"reading": "contrast", "rho": 5.0}, "rho"),
         ({"salient": 0.5}, "salient"),
         ({"reading": "all", "tau": 0.5}, "tau"),
+        ({"reading": "all", "floor": 0.5}, "floor"),
         ({"reading": "all", "projections": 2, "false_rows": 0}, "false_rows"),
     ],
 )
@@ -194,6 +196,16 @@ def test_sagr_refuses_settings_that_change_nothing(
 ) -> None:
     with pytest.raises(ValueError, match=f"makes no use of {name}: leave it out"):
         unwrapped(sagr)(model, X, Y, at(), **settings)
+
+
+def test_sagrs_pixel_weights_level_as_their_floor_rises(model: nn.Sequential) -> None:
+    """v = mu / (|J| + floor mu) is 1 / floor where the floor is far above every entry: then it is reading all."""
+    shared = {"false_rows": 0, "ramp": 0}
+    high = unwrapped(sagr)(model, X, Y, at(), weight=2.0e6, floor=1e7, **shared)
+    plain = unwrapped(sagr)(model, X, Y, at(), weight=0.2, reading="all", **shared)
+    torch.testing.assert_close(high, plain, rtol=1e-5, atol=0)
+    low = unwrapped(sagr)(model, X, Y, at(), weight=0.2, floor=0.5, **shared)
+    assert not torch.isclose(low, unwrapped(sagr)(model, X, Y, at(), weight=0.2, **shared))
 
 
 @pytest.mark.parametrize("projections", [1, 3])

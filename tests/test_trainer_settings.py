@@ -27,8 +27,8 @@ DEFAULTS = {
     "jacobian": {"weight": 0.01, "projections": 1},
     "cure": {"weight": 0.8, "h": None, "penalty": "norm", "ramp": 0.5},
     "sagr": {
-        "weight": 0.03, "rho": 2.0, "reading": "saliency_weighted", "of": "logits", "salient": 0.3, "tau": 1.0,
-        "false_rows": 3, "projections": 0, "ramp": 0.1,
+        "weight": 0.03, "rho": 2.0, "reading": "saliency_weighted", "of": "logits", "floor": 0.1, "salient": 0.3,
+        "tau": 1.0, "false_rows": 3, "projections": 0, "ramp": 0.1,
     },
     "adv_gsct": {
         "clean_weight": 0.0, "offending_weight": 1.0, "consensus_weight": 1.0, "anchor": 0.0, "offend": "mask+step",

@@ -29,6 +29,7 @@ def sagr(
     rho: Annotated[float, Gt(0)] = 2.0,
     reading: Reading = "saliency_weighted",
     of: Literal["logits", "centred", "logsoftmax", "softmax"] = "logits",
+    floor: Annotated[float, Gt(0)] = 0.1,
     salient: Annotated[float, Gt(0), Le(1)] = 0.3,
     tau: Annotated[float, Ge(0)] = 1.0,
     false_rows: Annotated[int, Ge(0)] = 3,
@@ -49,8 +50,8 @@ def sagr(
         AutoAttack (docs/papers/sagr2023.md): on MNIST with ReLU, at a large weight, the pixel weights keep more robust
         accuracy than the same loss without them and than `jacobian`; with GELU, and on CIFAR-10, no more is seen than
         of `jacobian`. The class bias (rho; every reading but saliency_weighted) does nothing measurable.
-    Formula: L = CE + weight/2 mean_b sum_k w_k sum_i v_ki J_ki^2, v_ki = mu_k / (|J_ki| + 0.1 mu_k), mu_k = mean_i
-        |J_ki|, v without gradient; w_y = K / (1 + rho (K - 1)), w_k = rho w_y
+    Formula: L = CE + weight/2 mean_b sum_k w_k sum_i v_ki J_ki^2, v_ki = mu_k / (|J_ki| + floor mu_k), mu_k =
+        mean_i |J_ki|, v without gradient; w_y = K / (1 + rho (K - 1)), w_k = rho w_y
     Args:
         weight: Weight of the penalty, in pixel space.
         rho: Weight of a false class relative to the true one; 1 leaves no class bias.
@@ -59,6 +60,7 @@ def sagr(
             = 1, w_k times (K - 1) p_k / sum_{j != y} p_j); contrast (the penalty is sum_{k != y} |J_k|^2 / (|J_y|^2 +
             0.001) + tau |J|^2).
         of: What the Jacobian is taken of; all but logits ignore a function added to every logit.
+        floor: What keeps v finite in saliency_weighted; the larger, the more alike are the entries' weights.
         salient: Share of the entries that saliency_gated takes for the largest.
         tau: Weight of the plain Jacobian norm in contrast.
         false_rows: Sampled false classes per image, rescaled by (K - 1) / false_rows; 0 takes all.
@@ -72,7 +74,7 @@ def sagr(
     """
     if projections and reading != "all":
         raise ValueError(f"projections need reading = 'all', got {reading!r}: it weighs entries")
-    _check_used(reading, rho, salient, tau, false_rows, projections)
+    _check_used(reading, rho, floor, salient, tau, false_rows, projections)
 
     def shown(images: Tensor) -> Tensor:
         outputs = _OUTPUTS[of](model(images))
@@ -87,7 +89,7 @@ def sagr(
         penalty = rows.square().sum((0, 2))
     else:
         order = _classes(y, logits.shape[1], false_rows, step)
-        given = _Rows(rows, logits.detach(), order, rho, salient, tau)
+        given = _Rows(rows, logits.detach(), order, rho, floor, salient, tau)
         size = _READINGS[reading](given).sum(2)
         # the sampled false rows stand for all of them
         penalty = size[0] + size[1:].sum(0) * (logits.shape[1] - 1) / (len(rows) - 1)
@@ -96,10 +98,17 @@ def sagr(
 
 
 def _check_used(
-    reading: Reading, rho: float, salient: float, tau: float, false_rows: int, projections: int
+    reading: Reading,
+    rho: float,
+    floor: float,
+    salient: float,
+    tau: float,
+    false_rows: int,
+    projections: int,
 ) -> None:
     ignored = {
         "rho": reading == "contrast" and rho != 2.0,
+        "floor": reading != "saliency_weighted" and floor != 0.1,
         "salient": reading != "saliency_gated" and salient != 0.3,
         "tau": reading != "contrast" and tau != 1.0,
         "false_rows": projections > 0 and false_rows != 3,
@@ -141,6 +150,7 @@ class _Rows(NamedTuple):
     order: Tensor
     """Their classes, (n, r)."""
     rho: float
+    floor: float
     salient: float
     tau: float
 
@@ -156,7 +166,7 @@ class _Rows(NamedTuple):
 def _saliency_weighted(rows: _Rows) -> Tensor:
     size = rows.values.detach().abs()
     mean = size.mean(2, keepdim=True)
-    return rows.bias * rows.values.square() * mean / (size + 0.1 * mean).clamp_min(1e-12)
+    return rows.bias * rows.values.square() * mean / (size + rows.floor * mean).clamp_min(1e-12)
 
 
 def _saliency_gated(rows: _Rows) -> Tensor:
