@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -94,9 +95,12 @@ class TestTrainers:
         if card.needs_threat:
             with pytest.raises(ValueError, match="needs a threat"):
                 card.load()(*arguments, recipe=SHORT, threat=None, seed=0)
-            for threat in (L2(0.5), L1(2.0)):
-                found = trained(digits, name, recipe=SHORT, threat=threat)
-                assert found.model(digits.test.x).isfinite().all()
+            under = [
+                trained(digits, name, recipe=SHORT, threat=threat).model(digits.test.x)
+                for threat in (Linf(0.05), L2(0.5), L1(2.0))
+            ]
+            assert all(logits.isfinite().all() for logits in under)
+            assert not any(torch.equal(a, b) for a, b in combinations(under, 2))
         else:
             card.load()(*arguments, recipe=SHORT, threat=None, seed=0)
 

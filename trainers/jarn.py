@@ -33,8 +33,8 @@ def jarn(
     The gradient of the true class's probability, standardised per image, goes through an adaptor (1x1 convolution,
     tanh) to a critic (4x4 convolutions of stride 2, each halving the image: five, or as many as it allows) that learns
     to tell it from the image, while model and adaptor learn to mislead it. Critic and adaptor have the recipe's
-    optimiser and learning rate, as the authors' have the classifier's, and step before the model; theirs step after it
-    and with it. Input gradients see the model in eval mode, theirs in train mode.
+    optimiser and learning rate, as the authors' have the classifier's, and step before the model; their critic steps
+    after it, their adaptor with it. Input gradients see the model in eval mode, theirs in train mode.
 
     Formula: L = CE(f(x'), y) - weight CE_D, x' = cut(x + noise U(-1, 1)), CE_D = cross-entropy of D between S(x') (1)
         and S(tanh(conv(S(grad_x softmax_y(f(x')))))) (0), S(v) = v less its mean, of length 1; the adaptor descends

@@ -91,7 +91,7 @@ def _carried_out(
     page = written(place.folder, journal.quiet)
     if not journal.quiet:
         err.print(f"Report: {page}", highlight=False, soft_wrap=True)
-    if not journal.quiet:  # each was shown when it failed, and nothing since
+        # each was shown when it failed, and nothing since
         for title, reason in result.causes:
             journal.warn("failed", f"{title}: {reason}")
     for line in result.damaged:
